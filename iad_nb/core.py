@@ -155,6 +155,7 @@ class Run:
 
     def log(self, **row):
         "Append one row to log.jsonl."
+        self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path/"log.jsonl", "a", encoding="utf-8") as f: f.write(json.dumps(plain(row)) + "\n")
 
     def rows(self):

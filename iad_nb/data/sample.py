@@ -106,9 +106,9 @@ class Sample:
     def pixels(self): return read_image(self.image, self.root)
 
     def truth(self, shape):
-        "The mask (H, W) of bool: all False for a normal image, None for a defective image without annotation."
-        if self.mask is not None: return read_mask(self.mask, shape, self.root)
-        return None if self.label else np.zeros(shape, bool)
+        "The mask (H, W) of bool: all False for a normal image; None for a defective image that is not annotated, or whose mask is empty."
+        mask = np.zeros(shape, bool) if self.mask is None or not self.label else read_mask(self.mask, shape, self.root)
+        return None if self.label and not mask.any() else mask
 
 # %% ../../nbs/10_data.sample.ipynb #c013
 SCHEMA = pa.schema([("id", pa.string()), ("image", pa.string()), ("mask", pa.string()), ("source", pa.string()), ("category", pa.string()), ("split", pa.string()),

@@ -78,10 +78,10 @@ def without_specks(mask, share=.02):
 CLOSE = dict(thread_pull=.09, misprint=.05)
 
 def spoil(p, defect, scene, draw, light, rng):
-    "The lit scene (H, W, 3) with a defect, its mask, and the mean change in it; `draw(fault)` draws the normal `scene` anew with a structural one."
+    "The lit scene (H, W, 3) with a defect, its mask, and the mean change in it (no defect and 0 if none would show); `draw(fault)` draws the normal `scene` anew with a structural one."
     normal = scene.render(light)
     n = min(normal.shape[:2])
-    for attempt in range(6):
+    for attempt in range(10):
         if defect in p.structural:
             s = draw(Fault(defect, rng))
             lit = s.render(light)
@@ -92,14 +92,14 @@ def spoil(p, defect, scene, draw, light, rng):
             inside = np.ones(normal.shape[:2], bool) if s.cover is None else s.cover > .5
             ys, xs = np.nonzero(s.region if s.region.any() else np.ones_like(s.region))
             i = rng.integers(len(xs))
-            where = PAINTERS[defect](s, rng, np.array([xs[i], ys[i]]), min(1., rng.uniform(.3, 1) + .2*attempt))
+            where = PAINTERS[defect](s, rng, np.array([xs[i], ys[i]]), min(1., rng.uniform(.3, 1) + .1*attempt))
             lit = s.render(light)
             change = np.abs(lit - normal).max(-1)
             mask = without_specks((where > .4) & inside)
         area = mask.sum()
         contrast = float(change[mask].mean()) if area else 0.
-        if area*(128/n)**2 >= LEAST and contrast >= VISIBLE and area < .7*mask.size: break
-    return lit, mask, contrast
+        if area*(128/n)**2 >= LEAST and contrast >= VISIBLE and area < .7*mask.size: return lit, mask, contrast
+    return normal, np.zeros_like(mask), 0.
 
 # %% ../../nbs/15_data.surface.ipynb #c012
 KNOWLEDGE = dict(   # defect: (causes, suggestions)
@@ -175,6 +175,7 @@ class World:
         take, info = camera(np.random.default_rng(camera_seed), c, p.grey, float(scene.color.mean())), dict(category=p.name, material=p.material, defect=defect)
         if defect is None: return take(scene.render(light)), np.zeros(c.shape, bool), None, info
         lit, mask, contrast = spoil(p, defect, scene, draw, light, np.random.default_rng(fault_seed))
+        if not contrast: return take(lit), mask, None, dict(info, defect=None)
         causes, suggestions = KNOWLEDGE[defect]
         info.update(shape_words(mask, contrast), cause=causes[fault_seed % 2], suggestion=suggestions[fault_seed//2 % 2], contrast=contrast)
         return take(lit), mask, (take(scene.render(light)) if twin else None), info
