@@ -129,7 +129,7 @@ class Learner:
         self.acc = Accelerator(mixed_precision=self.c.precision, cpu=cpu, log_with=self.c.trackers or None, project_dir=str(self.run.path) if self.run else None,
                                kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
         if self.c.checkpointing: model.gradient_checkpointing_enable()
-        self.opt = torch.optim.AdamW(parameter_groups(model, self.c.weight_decay), self.c.lr, betas=tuple(self.c.betas))
+        self.opt = torch.optim.AdamW(parameter_groups(model, self.c.weight_decay), self.c.lr, betas=tuple(self.c.betas), fused=True)
         self.wrapped, self.opt = self.acc.prepare(_Loss(model), self.opt)
         self.ema = EMA(model, self.c.ema) if self.c.ema else None
         self.step, self.stop = 0, False

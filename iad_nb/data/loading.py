@@ -78,15 +78,17 @@ class Items(Dataset):
 
 class _Order:
     "The batches from step `start` on: lists of (index, seed, epoch) for one of `world` processes."
-    def __init__(self, n, batch_size, seed, start, stop, rank, world): self.a = (n, batch_size, seed, start, stop, rank, world)
+    def __init__(self, n, batch_size, seed, start, stop, rank, world, together): self.a = (n, batch_size, seed, start, stop, rank, world, together)
     def __len__(self): return max(0, self.a[4] - self.a[3])
     def __iter__(self):
-        n, size, seed, start, stop, rank, world = self.a
-        per, epoch, order = max(1, n//size), -1, None
+        n, size, seed, start, stop, rank, world, t = self.a
+        per, epoch, order = max(1, n//t*t//size), -1, None
         for step in range(start, stop):
             if step//per != epoch:
                 epoch = step//per
-                order = spawn(seed, "order", epoch).permutation(n) if n >= size else spawn(seed, "order", epoch).integers(0, n, size)
+                rng = spawn(seed, "order", epoch)
+                first = rng.permutation(n//t) if n >= size else rng.integers(0, n//t, -(-size//t))
+                order = (first[:, None]*t + np.arange(t)).ravel()
             k = step % per*size
             yield [(int(i), seed, epoch) for i in order[k:k+size][rank::world]]
 
@@ -96,14 +98,16 @@ class Batches:
         self, items,          # `Items`, or any map-style data set that takes (index, seed, epoch)
         batch_size=32,        # of all processes together
         seed=0, workers=0,    # workers: loader processes
+        together=1,           # consecutive samples that stay together: 2 for a defective image and its twin
         collate=collate,
     ):
         if len(items) == 0: raise DataError("no sample to train on", "Batches", "check the manifest and its filters")
-        self.items, self.batch_size, self.seed, self.workers, self.collate = items, batch_size, seed, workers, collate
+        if batch_size % together or len(items) < together: raise ConfigError(f"batches of {batch_size} cannot keep {together} of {len(items)} samples together", "batch_size", f"use a multiple of {together}")
+        self.items, self.batch_size, self.seed, self.workers, self.together, self.collate = items, batch_size, seed, workers, together, collate
 
     def steps(self, start, stop, rank=0, world=1):
         if self.batch_size % world: raise ConfigError(f"a batch of {self.batch_size} cannot be shared by {world} processes", "batch_size", f"use a multiple of {world}")
-        order = _Order(len(self.items), self.batch_size, self.seed, start, stop, rank, world)
+        order = _Order(len(self.items), self.batch_size, self.seed, start, stop, rank, world, self.together)
         return iter(DataLoader(self.items, batch_sampler=order, num_workers=self.workers, collate_fn=self.collate, persistent_workers=False))
 
 # %% ../../nbs/19_data.loading.ipynb #c014

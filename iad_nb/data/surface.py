@@ -41,15 +41,14 @@ def camera(
     h, w = c.shape
     x, y = np.linspace(-1, 1, w, dtype=np.float32)[None], np.linspace(-1, 1, h, dtype=np.float32)[:, None]
     fall = np.exp(rng.uniform(0, .18)*noise(rng, x + 0*y, y + 0*x, .5)) * (1 - rng.uniform(0, .3)*(x*x + y*y)/2) * np.exp(rng.normal(0, .12)*x + rng.normal(0, .12)*y)
-    gain, gamma, mono = np.sqrt(np.exp(rng.normal(-.9, .5))/max(level, .02)), np.exp(rng.normal(0, .18)), rng.random() < grey
-    cast, blur = 1 + rng.normal(0, .03, 3), rng.choice([0, rng.uniform(.3, .6), rng.uniform(.5, 1.2)])*n
+    gain, gamma, mono = np.float32(np.sqrt(np.exp(rng.normal(-.9, .5))/max(level, .02))), np.float32(np.exp(rng.normal(0, .18))), rng.random() < grey
+    cast, blur = 1 + rng.normal(0, .03, 3).astype(np.float32), rng.choice([0, rng.uniform(.3, .6), rng.uniform(.5, 1.2)])*n
     grain = rng.standard_normal((h, w, 1 if mono else 3), dtype=np.float32)*np.float32(np.exp(rng.uniform(np.log(.002), np.log(.03))))
     quality = int(rng.integers(60, 96)) if rng.random() < .3 else None
 
     def take(lit):
-        a = lit*(fall*gain)[..., None]*cast
+        a = (lit @ np.array([.3, .59, .11], np.float32)[:, None] if mono else lit*cast)*(fall*gain)[..., None]
         a = np.maximum(a, 0)**gamma
-        if mono: a = a @ np.array([.3, .59, .11], np.float32)[:, None]
         if blur > .25: a = cv2.GaussianBlur(a, (0, 0), blur).reshape(h, w, -1)
         a = (np.clip(a + grain, 0, 1)*255).astype(np.uint8)
         if quality: a = cv2.imdecode(cv2.imencode(".jpg", a, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_UNCHANGED).reshape(h, w, -1)
@@ -57,8 +56,16 @@ def camera(
     return take
 
 # %% ../../nbs/15_data.surface.ipynb #c010
-VISIBLE = .035        # least mean change of the lit scene within the mask
+VISIBLE = .8          # least visibility of a defect
 LEAST = 8             # least area of a mask in pixels of a 128 px image
+
+def visibility(image, twin, mask):
+    "Mean change (image − twin) within a mask over the deviation of the surrounding texture; small marks count less. Photographs (H, W, 3) uint8, mask (H, W)."
+    n, grey = min(mask.shape)/128, cv2.cvtColor(twin, cv2.COLOR_RGB2GRAY)/np.float32(255)
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((max(3, int(17*n)),)*2, np.uint8)) > 0
+    texture = (grey - cv2.blur(grey, (max(3, int(15*n)),)*2))[near].std()
+    change = cv2.absdiff(image, twin)[mask].mean()/255
+    return change/(texture + .02)*min(1, mask.sum()/n**2/64)**.25
 
 def difference_mask(change, n, close):
     "A mask (H, W) of bool from the change between two lit scenes: thresholded, closed over `close` × short side, specks removed."
@@ -77,15 +84,16 @@ def without_specks(mask, share=.02):
 
 CLOSE = dict(thread_pull=.09, misprint=.05)
 
-def spoil(p, defect, scene, draw, light, rng):
-    "The lit scene (H, W, 3) with a defect, its mask, and the mean change in it (no defect and 0 if none would show); `draw(fault)` draws the normal `scene` anew with a structural one."
+def spoil(p, defect, scene, draw, light, take, rng):
+    """The photograph (H, W, 3) of a scene with a defect, its mask (H, W), the mean change of the lit scene in it, and the photograph without (no mask and 0 if no
+    defect would show); `draw(fault)` draws the normal `scene` anew with a structural one, `take` is the camera."""
     normal = scene.render(light)
-    n = min(normal.shape[:2])
+    twin, n = take(normal), min(normal.shape[:2])
     for attempt in range(10):
         if defect in p.structural:
             s = draw(Fault(defect, rng))
             lit = s.render(light)
-            change = np.abs(lit - normal).max(-1)
+            change = np.maximum.reduce(cv2.split(cv2.absdiff(lit, normal)))
             mask = difference_mask(change, n, CLOSE.get(defect, .035)) if s.fault is None else s.fault > .5
         else:
             s = replace(scene)                                             # painters bind new fields, so a shallow copy is enough
@@ -94,12 +102,12 @@ def spoil(p, defect, scene, draw, light, rng):
             i = rng.integers(len(xs))
             where = PAINTERS[defect](s, rng, np.array([xs[i], ys[i]]), min(1., rng.uniform(.3, 1) + .1*attempt))
             lit = s.render(light)
-            change = np.abs(lit - normal).max(-1)
+            change = np.maximum.reduce(cv2.split(cv2.absdiff(lit, normal)))
             mask = without_specks((where > .4) & inside)
         area = mask.sum()
         contrast = float(change[mask].mean()) if area else 0.
-        if area*(128/n)**2 >= LEAST and contrast >= VISIBLE and area < .7*mask.size: return lit, mask, contrast
-    return normal, np.zeros_like(mask), 0.
+        if LEAST*(n/128)**2 <= area < .7*mask.size and contrast > .03 and visibility(image := take(lit), twin, mask) >= VISIBLE: return image, mask, contrast, twin
+    return twin, np.zeros_like(mask), 0., twin
 
 # %% ../../nbs/15_data.surface.ipynb #c012
 KNOWLEDGE = dict(   # defect: (causes, suggestions)
@@ -151,15 +159,16 @@ class World:
     categories: object = "all"         # 'all', 'seen', 'unseen', or names
     defective: float = .5              # share of defective images
     n: int = 1000                      # length
+    pairs: bool = False                # every even sample is defective, the next one is its normal twin
 
-    def __post_init__(self): self.names = categories_of(self.categories)
+    def __post_init__(self): self.names, self._last = categories_of(self.categories), (None, None)
     def __len__(self): return self.n
 
-    def make(self, i, twin=False):
+    def make(self, i):
         "Image (H, W, 3) uint8, mask (H, W) bool, normal twin or None, and a dict of what is known, of sample `i`."
         rng = spawn(self.seed, self.split, i)
         p = PRODUCTS[self.names[rng.integers(len(self.names))]]
-        defect = p.defects[rng.integers(len(p.defects))] if rng.random() < self.defective else None
+        defect = p.defects[rng.integers(len(p.defects))] if rng.random() < self.defective or self.pairs else None
         scene_seed, noise_seed, fault_seed, camera_seed = rng.integers(0, 2**63, 4)
         zoom, shift = (np.exp(rng.uniform(np.log(.6), np.log(1.7))), rng.uniform(-.3, .3, 2)) if p.kind == "texture" else (np.exp(rng.uniform(np.log(.8), np.log(1.15))), rng.normal(0, .04, 2))
         if p.name == "magnetic_tile": zoom, shift = rng.uniform(.95, 1.1), rng.normal(0, .03, 2)
@@ -174,16 +183,18 @@ class World:
         scene = draw(None)
         take, info = camera(np.random.default_rng(camera_seed), c, p.grey, float(scene.color.mean())), dict(category=p.name, material=p.material, defect=defect)
         if defect is None: return take(scene.render(light)), np.zeros(c.shape, bool), None, info
-        lit, mask, contrast = spoil(p, defect, scene, draw, light, np.random.default_rng(fault_seed))
-        if not contrast: return take(lit), mask, None, dict(info, defect=None)
+        image, mask, contrast, twin = spoil(p, defect, scene, draw, light, take, np.random.default_rng(fault_seed))
+        if not contrast: return image, mask, None, dict(info, defect=None)
         causes, suggestions = KNOWLEDGE[defect]
         info.update(shape_words(mask, contrast), cause=causes[fault_seed % 2], suggestion=suggestions[fault_seed//2 % 2], contrast=contrast)
-        return take(lit), mask, (take(scene.render(light)) if twin else None), info
+        return image, mask, twin, info
 
     def __getitem__(self, i):
         if not 0 <= i < self.n: raise IndexError(i)
-        image, mask, _, info = self.make(i)
-        d = info["defect"]
-        words = {k: info.get(k) for k in ("material", "location", "severity", "scale", "orientation", "pattern", "cause", "suggestion")}
-        return Sample(f"{self.split}-{self.seed}-{i}", image, mask if d else None, "surface", info["category"], self.split, int(d is not None), d,
-                      boxes_of(mask, 3) if d else None, attributes=words, licence="Apache-2.0")
+        k, normal = divmod(i, 2) if self.pairs else (i, 0)
+        if self._last[0] != k: self._last = k, self.make(k)                    # a twin comes with its defective image
+        image, mask, twin, info = self._last[1]
+        name, d = f"{self.split}-{self.seed}-{k}", None if normal else info["defect"]
+        words = {a: info.get(a) for a in ("material", "location", "severity", "scale", "orientation", "pattern", "cause", "suggestion")} if d else dict(material=info["material"])
+        return Sample(f"{name}-twin" if normal else name, twin if normal and twin is not None else image, mask if d else None, "surface", info["category"], self.split, int(d is not None), d,
+                      boxes_of(mask, 3) if d else None, attributes=words, pair=f"{name}-twin" if self.pairs and not normal else None, licence="Apache-2.0")
