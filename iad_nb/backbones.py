@@ -45,7 +45,7 @@ class PatchFeatures(nn.Module):
         layers,            # depths, from 1
     ):
         super().__init__()
-        self.encoder, self.layers, self.patch = AutoModel.from_config(config), list(layers), config.patch_size
+        self.encoder, self.layers, self.patch = AutoModel.from_config(config, attn_implementation="eager" if config.hidden_size < 384 else "sdpa"), list(layers), config.patch_size
         self.extra = 1 + getattr(config, "num_register_tokens", 0)
 
     def forward(self, x):

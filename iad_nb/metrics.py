@@ -142,6 +142,17 @@ class Evaluation:
             macro = {k: float(np.mean(v)) if (v := [p[k] for p in per.values() if np.isfinite(p[k])]) else float("nan") for k in NAMES}
         return dict(out, images=len(self), defective=int(np.sum(self.labels)), undefined=why, per_category=per, macro=macro, ci=self.intervals(bootstrap, seed) if bootstrap else {})
 
+    def best_thresholds(self):
+        "Thresholds of the largest F1, of image scores and of pixels (.5 where there is nothing to choose by)."
+        s, y = np.array(self.scores), np.array(self.labels) > 0
+        parts = [p for p in self.pixels if p is not None]
+        pixels = [np.concatenate([p[i] for p in parts]) if parts else np.zeros(0) for i in (1, 0)]
+        best = []
+        for pos, neg in ((s[y], s[~y]), pixels):
+            t, _, _, f1, _ = precision_recall(pos, np.sort(neg)) if len(pos) else ([.5], 0, 0, [0], 0)
+            best.append(float(t[int(np.argmax(f1))]))
+        return tuple(best)
+
     def intervals(self, n=1000, seed=0, levels=256, most=20_000):
         "95 % bootstrap intervals over images: {metric: [low, high]}."
         rng, k = np.random.default_rng(seed), len(self)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CATEGORIES', 'UNSEEN', 'SEEN', 'VARIANTS', 'DEFECTS', 'VISIBLE', 'LEAST', 'CLOSE', 'KNOWLEDGE', 'ROWS', 'COLS',
-           'categories_of', 'camera', 'difference_mask', 'without_specks', 'spoil', 'location_word', 'shape_words',
-           'World']
+           'categories_of', 'camera', 'visibility', 'difference_mask', 'without_specks', 'spoil', 'location_word',
+           'shape_words', 'World']
 
 # %% ../../nbs/15_data.surface.ipynb #c002
 from dataclasses import dataclass, replace
