@@ -86,7 +86,7 @@ def _binned(tn, tp, w, limit=.3):
 class Evaluation:
     "Streaming detection metrics: `add` one image at a time, then `compute`."
     def __init__(self, limit=.3):
-        self.limit, self.scores, self.labels, self.categories, self.pixels, self.notes = limit, [], [], [], [], []
+        self.limit, self.scores, self.labels, self.categories, self.pixels = limit, [], [], [], []
 
     def add(
         self,
@@ -106,6 +106,11 @@ class Evaluation:
         return self
 
     def __len__(self): return len(self.scores)
+
+    def extend(self, other):
+        "Take in all images of another evaluation."
+        for k in ("scores", "labels", "categories", "pixels"): getattr(self, k).extend(getattr(other, k))
+        return self
 
     def _group(self, rows):
         "Exact metrics of the images at `rows`, and why some are undefined."

@@ -188,3 +188,6 @@ class RegionExpert(System):
         return heat[:, 0].float(), score.float()
 
 class Memory: pass
+
+AutoConfig.register("region_expert", RegionExpertConfig, exist_ok=True)
+AutoModel.register(RegionExpertConfig, RegionExpert, exist_ok=True)
