@@ -6,7 +6,7 @@
 __all__ = ['TrainConfig', 'lr_factor', 'trained_state', 'pack_optimizer', 'unpack_optimizer', 'latest_checkpoint', 'EMA',
            'parameter_groups', 'Learner']
 
-# %% ../nbs/22_learner.ipynb #c002
+# %% ../nbs/22_learner.ipynb #c003
 import contextlib, json, math, os, shutil, signal, threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from .core import CheckpointError, ConfigError, Run, TrainingError, read_json, runs_root, spawn, write_json
 
-# %% ../nbs/22_learner.ipynb #c007
+# %% ../nbs/22_learner.ipynb #c008
 @dataclass
 class TrainConfig:
     "Settings of a training run."
@@ -53,7 +53,7 @@ def lr_factor(step, config):
     if config.schedule == "cosine": return config.floor + (1 - config.floor)*.5*(1 + math.cos(math.pi*t))
     raise ConfigError(f"unknown schedule '{config.schedule}'", "schedule", "use cosine, polynomial or constant")
 
-# %% ../nbs/22_learner.ipynb #c011
+# %% ../nbs/22_learner.ipynb #c012
 def trained_state(model):
     "The trainable parameters and persistent buffers of a model, by name."
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
@@ -99,7 +99,7 @@ class EMA:
         finally:
             with torch.no_grad(): [live[n].copy_(v) for n, v in kept.items()]
 
-# %% ../nbs/22_learner.ipynb #c014
+# %% ../nbs/22_learner.ipynb #c015
 def parameter_groups(model, weight_decay):
     "Trainable parameters for the optimiser: matrices with weight decay, vectors without."
     ps = [p for p in model.parameters() if p.requires_grad]

@@ -6,10 +6,10 @@
 __all__ = ['NAMES', 'ranking_area', 'precision_recall', 'average_precision', 'region_weights', 'aupro', 'iou', 'dice',
            'Evaluation']
 
-# %% ../nbs/21_metrics.ipynb #c002
+# %% ../nbs/21_metrics.ipynb #c003
 import cv2, numpy as np
 
-# %% ../nbs/21_metrics.ipynb #c005
+# %% ../nbs/21_metrics.ipynb #c006
 def ranking_area(
     positive,          # scores of the positives (P,)
     negative,          # scores of the negatives (N,), sorted in ascending order
@@ -38,7 +38,7 @@ def average_precision(positive, negative):
     _, precision, recall, _, _ = precision_recall(positive, negative)
     return float(np.sum(np.diff(recall, prepend=0)*precision))
 
-# %% ../nbs/21_metrics.ipynb #c009
+# %% ../nbs/21_metrics.ipynb #c010
 def region_weights(mask):
     "For each positive pixel of a mask (H, W), in row order, one over the size of its connected region, and the number of regions."
     n, label, stats, _ = cv2.connectedComponentsWithStats(np.asarray(mask, np.uint8), connectivity=8)
@@ -51,7 +51,7 @@ def aupro(heatmaps, masks, limit=.3):
     positive = np.concatenate([np.asarray(h)[m] for h, m in zip(heatmaps, masks)])
     return ranking_area(positive, negative, np.concatenate([region_weights(m)[0] for m in masks]), limit)
 
-# %% ../nbs/21_metrics.ipynb #c014
+# %% ../nbs/21_metrics.ipynb #c015
 def iou(a, b):
     "Intersection over union of two masks; 1 if both are empty."
     a, b = np.asarray(a, bool), np.asarray(b, bool)
@@ -64,7 +64,7 @@ def dice(a, b):
     total = np.count_nonzero(a) + np.count_nonzero(b)
     return 2*np.count_nonzero(a & b)/total if total else 1.
 
-# %% ../nbs/21_metrics.ipynb #c017
+# %% ../nbs/21_metrics.ipynb #c018
 NAMES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "pixel_f1", "pixel_iou", "aupro")
 
 def _binned(tn, tp, w, limit=.3):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TEXT', 'SHARD_SCHEMA', 'resize', 'fit', 'augment', 'collate', 'Items', 'Batches', 'png', 'make_pool', 'Pool']
 
-# %% ../../nbs/19_data.loading.ipynb #c002
+# %% ../../nbs/19_data.loading.ipynb #c003
 import io, os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -18,7 +18,7 @@ from ..core import ConfigError, DataError, atomic, read_json, spawn, write_json
 from .sample import SCHEMA, Sample, read_image
 from .surface import World
 
-# %% ../../nbs/19_data.loading.ipynb #c005
+# %% ../../nbs/19_data.loading.ipynb #c006
 def resize(image, size, mask=False):
     "Scale an image (H, W[, C]) to `size` = (height, width): by area when shrinking, linear when growing; a mask stays a mask."
     h, w = image.shape[:2]
@@ -50,7 +50,7 @@ def augment(image, mask, rng, zoom=.25):
     if rng.random() < .25: image = np.repeat((image @ np.array([.3, .59, .11], np.float32))[..., None].astype(np.uint8), 3, 2)
     return image, np.ascontiguousarray(mask)
 
-# %% ../../nbs/19_data.loading.ipynb #c009
+# %% ../../nbs/19_data.loading.ipynb #c010
 TEXT = ("id", "category", "defect", "caption", "qa")
 
 def collate(items):
@@ -110,7 +110,7 @@ class Batches:
         order = _Order(len(self.items), self.batch_size, self.seed, start, stop, rank, world, self.together)
         return iter(DataLoader(self.items, batch_sampler=order, num_workers=self.workers, collate_fn=self.collate, persistent_workers=False))
 
-# %% ../../nbs/19_data.loading.ipynb #c014
+# %% ../../nbs/19_data.loading.ipynb #c017
 SHARD_SCHEMA = pa.schema([f.with_type(pa.struct([("bytes", pa.binary()), ("path", pa.string())])) if f.name in ("image", "mask") else f for f in SCHEMA])
 
 def png(a, level=1):

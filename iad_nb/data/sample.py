@@ -6,15 +6,15 @@
 __all__ = ['IMAGE_SUFFIXES', 'MAX_PIXELS', 'ATTRIBUTES', 'SCHEMA', 'SPLITS', 'read_image', 'read_mask', 'boxes_of', 'Sample',
            'Manifest']
 
-# %% ../../nbs/10_data.sample.ipynb #c002
+# %% ../../nbs/10_data.sample.ipynb #c003
 import io, os
 from dataclasses import dataclass, field
 from pathlib import Path
 import cv2, numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from PIL import Image, ImageOps
-from ..core import DataError, InputError, atomic, did_you_mean
+from ..core import DataError, InputError, atomic, did_you_mean, read_json
 
-# %% ../../nbs/10_data.sample.ipynb #c005
+# %% ../../nbs/10_data.sample.ipynb #c006
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 MAX_PIXELS = 400_000_000
 
@@ -61,12 +61,16 @@ def read_image(
     return np.asarray(im.convert("RGB"))
 
 def read_mask(
-    source,        # path, bytes or array (H, W)
+    source,        # path of an image or a labelme .json, bytes or array (H, W)
     shape=None,    # (H, W) it must have
     root=None,
 ):
-    "A mask as bool (H, W). Antialiased 0–255 masks are cut at half; masks whose values stay below 21 hold class numbers, and all but 0 count."
+    "A mask as bool (H, W), from an image or from labelme polygons (.json). Antialiased 0–255 masks are cut at half; masks whose values stay below 21 hold class numbers, and all but 0 count."
     where = source if isinstance(source, (str, os.PathLike)) else "mask"
+    if str(where).endswith(".json"):
+        d = read_json(Path(root)/where if root is not None else where)
+        source = np.zeros((d["imageHeight"], d["imageWidth"]), np.uint8)
+        cv2.fillPoly(source, [np.round(s["points"]).astype(np.int32) for s in d["shapes"] if len(s["points"]) > 2], 255)
     if not isinstance(source, np.ndarray):
         im = _open(Path(root)/source if root is not None and isinstance(source, (str, os.PathLike)) else source, where)
         source = np.asarray(im if im.mode in ("L", "P", "1") or im.mode.startswith("I") else im.convert("L"))
@@ -80,7 +84,7 @@ def boxes_of(mask, least=1):
     rows = sorted((r for r in stats[1:n].tolist() if r[4] >= least), key=lambda r: -r[4])
     return [[float(x), float(y), float(x + w), float(y + h)] for x, y, w, h, _ in rows]
 
-# %% ../../nbs/10_data.sample.ipynb #c010
+# %% ../../nbs/10_data.sample.ipynb #c011
 ATTRIBUTES = ("material", "location", "severity", "scale", "orientation", "pattern", "cause", "suggestion")
 
 @dataclass
@@ -110,7 +114,7 @@ class Sample:
         mask = np.zeros(shape, bool) if self.mask is None or not self.label else read_mask(self.mask, shape, self.root)
         return None if self.label and not mask.any() else mask
 
-# %% ../../nbs/10_data.sample.ipynb #c013
+# %% ../../nbs/10_data.sample.ipynb #c014
 SCHEMA = pa.schema([("id", pa.string()), ("image", pa.string()), ("mask", pa.string()), ("source", pa.string()), ("category", pa.string()), ("split", pa.string()),
     ("label", pa.int8()), ("defect", pa.string()), ("boxes", pa.list_(pa.list_(pa.float32()))), ("caption", pa.string()), ("attributes", pa.struct([(a, pa.string()) for a in ATTRIBUTES])),
     ("qa", pa.list_(pa.struct([("question", pa.string()), ("answer", pa.string()), ("options", pa.list_(pa.string())), ("kind", pa.string())]))), ("pair", pa.string()), ("licence", pa.string())])

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'NORMAL', 'Source', 'source', 'read_source', 'images_in', 'mvtec_rows', 'groups_of', 'magnetic_tile_rows',
-           'with_split', 'real_data', 'folder_rows']
+           'with_split', 'real_data', 'neu_seg_rows', 'elpv_rows', 'casting_rows', 'x_sdd_rows', 'bsdata_rows',
+           'folder_rows']
 
-# %% ../../nbs/16_data.sources.ipynb #c002
+# %% ../../nbs/16_data.sources.ipynb #c003
 import os, re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from ..core import ConfigError, DataError, InputError, did_you_mean, read_json
 from .sample import IMAGE_SUFFIXES, Manifest
 
-# %% ../../nbs/16_data.sources.ipynb #c005
+# %% ../../nbs/16_data.sources.ipynb #c006
 @dataclass
 class Source:
     "A public data set: how to read it and what its owners say of it."
@@ -55,7 +56,7 @@ def images_in(folder, recursive=False):
     found = folder.rglob("*") if recursive else folder.iterdir() if folder.is_dir() else ()
     return sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file())
 
-# %% ../../nbs/16_data.sources.ipynb #c007
+# %% ../../nbs/16_data.sources.ipynb #c008
 NORMAL = ("good", "ok", "normal", "free", "negative", "non_defective", "no_defect", "defect_free")
 
 def mvtec_rows(root, mask_name="{stem}_mask.png"):
@@ -76,7 +77,7 @@ def mvtec_rows(root, mask_name="{stem}_mask.png"):
 source("mvtec", "MVTec AD", homepage="https://www.mvtec.com/company/research/datasets/mvtec-ad", licence="CC BY-NC-SA 4.0", images=5354, defective=1258,
        citation="Bergmann et al., MVTec AD, CVPR 2019 / IJCV 2021")(mvtec_rows);
 
-# %% ../../nbs/16_data.sources.ipynb #c010
+# %% ../../nbs/16_data.sources.ipynb #c011
 def groups_of(numbers, gap=200):
     "Group number of each of several integers: a run of sorted numbers with gaps up to `gap` is one group."
     order = np.argsort(numbers, kind="stable")
@@ -110,14 +111,62 @@ def with_split(manifest, path):
     if not frame["split"].notna().any(): raise DataError("no image of the manifest is named in this split", path)
     return Manifest(frame[frame["split"].notna()].astype({"split": manifest.frame["split"].dtype}), manifest.root)
 
-# %% ../../nbs/16_data.sources.ipynb #c012
+# %% ../../nbs/16_data.sources.ipynb #c013
 def real_data(name):
     "The folder of a real data set if it is at hand, else None."
     here = Path.cwd()
     roots = [Path(os.environ["IAD_DATA"])] if "IAD_DATA" in os.environ else [p/sub for p in (here, *here.parents) for sub in ("_data", "shared/data")]
     return next((r/name for r in roots if (r/name).is_dir()), None)
 
-# %% ../../nbs/16_data.sources.ipynb #c015
+# %% ../../nbs/16_data.sources.ipynb #c016
+@source("neu_seg", "NEU-Seg", homepage="https://github.com/DHW-Master/NEU_Seg", images=4470, defective=4470, citation="Dong et al., PGA-Net, IEEE TII 2019")
+def neu_seg_rows(root):
+    "Rows of NEU-Seg: hot-rolled steel strip, masks of class numbers 1–3; every image has a defect."
+    rows, skipped = [], []
+    for split in ("training", "test"):
+        for p in images_in(root/"images"/split):
+            mask = root/"annotations"/split/f"{p.stem}.png"
+            if not mask.exists(): skipped.append(DataError("the mask is missing; the image is kept without", mask.relative_to(root)))
+            rows.append(dict(id=f"{split}/{p.stem}", image=p.relative_to(root).as_posix(), mask=mask.relative_to(root).as_posix() if mask.exists() else None, category="steel_strip", split="train" if split == "training" else "test", label=1, defect="defect"))
+    return rows, skipped
+
+@source("elpv", "ELPV solar cells", homepage="https://github.com/zae-bayern/elpv-dataset", licence="CC BY-NC-SA 4.0", images=2624, citation="Buerhop-Lutz et al., EU PVSEC 2018; Deitsch et al., Solar Energy 2019")
+def elpv_rows(root):
+    "Rows of ELPV: a cell is defective from an annotated probability of one half on."
+    rows, skipped = [], []
+    for lab in sorted(root.rglob("labels.csv"))[:1]:
+        for line in lab.read_text().split("\n"):
+            if not line.strip(): continue
+            name, p, kind = line.split()
+            image = lab.parent/name
+            if not image.exists(): skipped.append(DataError("listed but missing", name)); continue
+            rows.append(dict(id=image.stem, image=image.relative_to(root).as_posix(), category=kind, split="test", label=int(float(p) >= .5), defect="defect" if float(p) >= .5 else None))
+    return rows, skipped
+
+@source("casting", "casting product (pump impellers)", homepage="https://www.kaggle.com/datasets/ravirajsinh45/real-life-industrial-dataset-of-casting-product", images=7348)
+def casting_rows(root):
+    "Rows of the folders `ok_front` and `def_front` below `train` and `test`."
+    rows = [dict(id=p.relative_to(root).with_suffix("").as_posix(), image=p.relative_to(root).as_posix(), category="casting", split="train" if "train" in p.parts[len(root.parts):] else "test", label=int(p.parent.name == "def_front"),
+                 defect="defect" if p.parent.name == "def_front" else None) for kind in ("ok_front", "def_front") for f in sorted(root.rglob(kind)) for p in images_in(f)]
+    return rows, []
+
+@source("x_sdd", "X-SDD hot-rolled steel strip", homepage="https://github.com/Fighter20092392/X-SDD-A-New-benchmark", licence="Apache-2.0", images=1360, defective=1360, citation="Feng, Gao, Luo, X-SDD, Symmetry 2021")
+def x_sdd_rows(root):
+    "Rows of the seven class folders of X-SDD; every image has a defect, none has a mask."
+    folder = next((p for p in (root/"X-SDD"/"datas", root/"datas", root) if p.is_dir()))
+    return [dict(id=p.relative_to(folder).as_posix(), image=p.relative_to(root).as_posix(), category="steel_strip", split="test", label=1, defect=p.parent.name) for c in sorted(q for q in folder.iterdir() if q.is_dir()) for p in images_in(c)], []
+
+@source("bsdata", "BSData ball screws", homepage="https://github.com/2Obe/BSData", licence="CC BY-SA 4.0", citation="Schlagenhauf, Landwehr, Fleischer, Industrial machine tool element surface defect dataset, 2021")
+def bsdata_rows(root):
+    "Rows of BSData: labelme polygons of pitting."
+    rows, skipped = [], []
+    pictures = {p.stem: p for p in images_in(root, recursive=True)}
+    for p in sorted((root/"label").glob("*.json")):
+        if p.stem not in pictures: skipped.append(DataError("annotated but missing", f"{p.stem}.jpg")); continue
+        rows.append(dict(id=p.stem, image=pictures[p.stem].relative_to(root).as_posix(), mask=p.relative_to(root).as_posix(), category="ball_screw", split="test", label=1, defect="pitting"))
+    return rows, skipped
+
+# %% ../../nbs/16_data.sources.ipynb #c019
 @source("folder", "plain folders of images")
 def folder_rows(root):
     "Rows of `root/[train|val|test/]class/*.png`, masks optional."

@@ -30,7 +30,7 @@ def categories_of(names):
         if n not in CATEGORIES: raise ConfigError(f"unknown category '{n}'", "categories", did_you_mean(n, CATEGORIES))
     return tuple(names)
 
-# %% ../../nbs/15_data.surface.ipynb #c008
+# %% ../../nbs/15_data.surface.ipynb #c010
 def camera(
     rng, c,            # generator; the canvas
     grey=.5,           # probability of a monochrome sensor
@@ -55,7 +55,7 @@ def camera(
         return np.repeat(a, 3, 2) if mono else a
     return take
 
-# %% ../../nbs/15_data.surface.ipynb #c010
+# %% ../../nbs/15_data.surface.ipynb #c015
 VISIBLE = .8          # least visibility of a defect
 LEAST = 8             # least area of a mask in pixels of a 128 px image
 
@@ -67,6 +67,7 @@ def visibility(image, twin, mask):
     change = cv2.absdiff(image, twin)[mask].mean()/255
     return change/(texture + .02)*min(1, mask.sum()/n**2/64)**.25
 
+# %% ../../nbs/15_data.surface.ipynb #c022
 def difference_mask(change, n, close):
     "A mask (H, W) of bool from the change between two lit scenes: thresholded, closed over `close` × short side, specks removed."
     m = (cv2.GaussianBlur(change, (0, 0), .7*n/128) > max(.03, .12*float(change.max()))).astype(np.uint8)
@@ -84,6 +85,7 @@ def without_specks(mask, share=.02):
 
 CLOSE = dict(thread_pull=.09, misprint=.05)
 
+# %% ../../nbs/15_data.surface.ipynb #c027
 def spoil(p, defect, scene, draw, light, take, rng):
     """The photograph (H, W, 3) of a scene with a defect, its mask (H, W), the mean change of the lit scene in it, and the photograph without (no mask and 0 if no
     defect would show); `draw(fault)` draws the normal `scene` anew with a structural one, `take` is the camera."""
@@ -109,7 +111,7 @@ def spoil(p, defect, scene, draw, light, take, rng):
         if LEAST*(n/128)**2 <= area < .7*mask.size and contrast > .03 and visibility(image := take(lit), twin, mask) >= VISIBLE: return image, mask, contrast, twin
     return twin, np.zeros_like(mask), 0., twin
 
-# %% ../../nbs/15_data.surface.ipynb #c012
+# %% ../../nbs/15_data.surface.ipynb #c031
 KNOWLEDGE = dict(   # defect: (causes, suggestions)
     bend=(("excessive force during handling", "a worn forming tool"), ("check the clamping force", "replace the part")),
     blowhole=(("gas trapped during casting", "moisture in the mould"), ("degas the melt", "dry the mould")),
@@ -129,6 +131,8 @@ KNOWLEDGE = dict(   # defect: (causes, suggestions)
     stain=(("a spilled liquid", "incomplete cleaning"), ("clean the surface", "check the rinsing step")),
     thread_pull=(("a snag on a needle", "uneven thread tension"), ("adjust the thread tension", "replace the needle")),
     uneven_shading=(("an uneven machining depth", "an uneven coating"), ("adjust the machining depth", "check the coating thickness")))
+
+# %% ../../nbs/15_data.surface.ipynb #c033
 ROWS, COLS = ("top", "centre", "bottom"), ("left", "centre", "right")
 
 def location_word(x, y):
@@ -149,7 +153,7 @@ def shape_words(mask, contrast=.2):
     severity = ["minor", "moderate", "severe"][int(np.digitize(100*area*min(contrast*5, 2), (.4, 3)))]
     return dict(location=location_word(xs.mean()/w, ys.mean()/h), scale=scale, orientation=direction, pattern=pattern, severity=severity)
 
-# %% ../../nbs/15_data.surface.ipynb #c015
+# %% ../../nbs/15_data.surface.ipynb #c036
 @dataclass
 class World:
     "A deterministic, endless data set of procedural inspection images."
