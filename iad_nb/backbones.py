@@ -46,6 +46,7 @@ class PatchFeatures(nn.Module):
     ):
         super().__init__()
         self.encoder, self.layers, self.patch = AutoModel.from_config(config, attn_implementation="eager" if config.hidden_size < 384 else "sdpa"), list(layers), config.patch_size
+        for n, p in self.encoder.named_parameters(): p.requires_grad_("mask_token" not in n and not n.startswith("layernorm"))     # not on the way to the depths
         self.extra = 1 + getattr(config, "num_register_tokens", 0)
 
     def forward(self, x):
