@@ -11,7 +11,7 @@ __all__ = ['CATEGORIES', 'UNSEEN', 'SEEN', 'VARIANTS', 'DEFECTS', 'VISIBLE', 'LE
 from dataclasses import dataclass, replace
 import cv2, numpy as np
 from ..core import ConfigError, did_you_mean, spawn
-from .sample import Sample, boxes_of
+from .sample import ATTRIBUTES, Sample, boxes_of
 from .fields import PRODUCTS, Fault, Light, canvas, noise
 import iad_nb.data.textures, iad_nb.data.objects
 from .defects import PAINTERS, nuisance
@@ -163,9 +163,12 @@ class World:
     categories: object = "all"         # 'all', 'seen', 'unseen', or names
     defective: float = .5              # share of defective images
     n: int = 1000                      # length
-    pairs: bool = False                # every even sample is defective, the next one is its normal twin
+    pairs: bool = False                # every even sample asks for a defect, the next one is its normal twin
 
-    def __post_init__(self): self.names, self._last = categories_of(self.categories), (None, None)
+    def __post_init__(self):
+        self.names, self._last = categories_of(self.categories), (None, None)
+        if self.split not in ("train", "val", "test"): raise ConfigError(f"unknown split '{self.split}'", "split", "use train, val or test")
+        if not 0 <= self.defective <= 1 or self.n < 1 or self.seed < 0: raise ConfigError("defective must lie in [0, 1], n be at least 1, seed not be negative", "World")
     def __len__(self): return self.n
 
     def make(self, i):
@@ -199,6 +202,6 @@ class World:
         if self._last[0] != k: self._last = k, self.make(k)                    # a twin comes with its defective image
         image, mask, twin, info = self._last[1]
         name, d = f"{self.split}-{self.seed}-{k}", None if normal else info["defect"]
-        words = {a: info.get(a) for a in ("material", "location", "severity", "scale", "orientation", "pattern", "cause", "suggestion")} if d else dict(material=info["material"])
+        words = {a: info.get(a) if d or a == "material" else None for a in ATTRIBUTES}
         return Sample(f"{name}-twin" if normal else name, twin if normal and twin is not None else image, mask if d else None, "surface", info["category"], self.split, int(d is not None), d,
                       boxes_of(mask, 3) if d else None, attributes=words, pair=f"{name}-twin" if self.pairs and not normal else None, licence="Apache-2.0")
