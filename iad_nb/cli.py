@@ -160,3 +160,6 @@ def data_make(
         rows.append(s)
     Manifest.of(rows, out).save(out/"manifest.parquet")
     say.print(f"{len(rows)} images in {out}", soft_wrap=True)
+
+# %% ../nbs/83_cli.ipynb #c011
+if __name__ == "__main__" and "get_ipython" not in globals(): main()

@@ -7,11 +7,11 @@ __all__ = ['streaks', 'bands', 'brushed_metal', 'cast_metal', 'rolled_steel', 't
            'bump', 'weave', 'woven_fabric', 'knit', 'leather', 'wood', 'tile', 'concrete', 'paper', 'wafer',
            'solar_cell']
 
-# %% ../../nbs/12_data.textures.ipynb #c002
+# %% ../../nbs/12_data.textures.ipynb #c003
 import cv2, numpy as np
 from .fields import Fault, Scene, blob, box, cells, cover, disc, has, letters, mix, noise, product, stroke, tint, walk
 
-# %% ../../nbs/12_data.textures.ipynb #c006
+# %% ../../nbs/12_data.textures.ipynb #c007
 def streaks(rng, c, fine=45., drawn=1.):
     "Brushing along y: fine and coarse lines of varying strength, about zero mean and unit deviation."
     a = noise(rng, c.x, c.y, (fine, drawn), 2, .7)
@@ -29,7 +29,7 @@ def brushed_metal(c, rng, fault=None):
     grain = noise(rng, c.x, c.y, 60)
     return Scene(tint(f + .012*grain, 1 + rng.uniform(-.05, .05, 3)), .04*grain, gloss=.3, shine=12)
 
-# %% ../../nbs/12_data.textures.ipynb #c009
+# %% ../../nbs/12_data.textures.ipynb #c010
 @product("texture", "cast aluminium", "blowhole crack dent oxidation contamination", grey=.7)
 def cast_metal(c, rng, fault=None):
     tone, rough = rng.uniform(.25, .65), rng.uniform(.3, 1.)
@@ -47,7 +47,7 @@ def cast_metal(c, rng, fault=None):
         for _ in range(3): rng.uniform(size=2)
     return Scene(tint(f, 1 + rng.uniform(-.03, .03, 3)), h, gloss=rng.uniform(0, .4), shine=10)
 
-# %% ../../nbs/12_data.textures.ipynb #c012
+# %% ../../nbs/12_data.textures.ipynb #c013
 @product("texture", "hot-rolled steel", "scratch pitting contamination oxidation crack", grey=.9)
 def rolled_steel(c, rng, fault=None):
     tone = rng.uniform(.3, .65)
@@ -57,7 +57,7 @@ def rolled_steel(c, rng, fault=None):
     f = tone*(1 + rng.uniform(0, .1)*lines + rng.uniform(.02, .12)*mottle + rng.uniform(.02, .07)*grain + rng.uniform(0, .2)*noise(rng, c.x, c.y, .6))
     return Scene(tint(f, (1., .97, .94)), rng.uniform(.02, .15)*grain, gloss=.1)
 
-# %% ../../nbs/12_data.textures.ipynb #c015
+# %% ../../nbs/12_data.textures.ipynb #c016
 def tile_marks(rng, c, f):
     "Faint marks of handling on a ground tile: curves, dull spots, a cast-in number."
     s = c.short
@@ -117,7 +117,7 @@ def magnetic_tile(c, rng, fault=None):
         f = mix(f, .06 + .03*grain, k) if end else f
     return Scene(np.clip(f, .01, 1.3), .03*grain, fault=where)
 
-# %% ../../nbs/12_data.textures.ipynb #c019
+# %% ../../nbs/12_data.textures.ipynb #c020
 def hue(rng, saturation=.4, low=.3, high=.9):
     "A random colour (3,), grey half of the time."
     c = np.repeat(rng.uniform(low, high), 3)
@@ -182,7 +182,7 @@ def knit(c, rng, fault=None):
     dye = hue(rng, .5)
     return Scene(tint((.25 + .8*f).astype(np.float32), dye), (2*f).astype(np.float32))
 
-# %% ../../nbs/12_data.textures.ipynb #c022
+# %% ../../nbs/12_data.textures.ipynb #c023
 @product("texture", "leather", "cut hole bend contamination stain", grey=.15)
 def leather(c, rng, fault=None):
     d, b, label = cells(rng, c.shape, rng.uniform(.03, .07)*c.short)
@@ -204,7 +204,7 @@ def wood(c, rng, fault=None):
     f = 1.1 - rng.uniform(.2, .4)*ring - .22*pore + .04*noise(rng, c.x, c.y, (50, 2))
     return Scene(tint(f, base), -.25*pore + .15*ring, gloss=rng.uniform(0, .1))
 
-# %% ../../nbs/12_data.textures.ipynb #c025
+# %% ../../nbs/12_data.textures.ipynb #c026
 @product("texture", "ceramic", "crack contamination stain broken_edge", grey=.2)
 def tile(c, rng, fault=None):
     base = rng.uniform(.45, .9)*(1 + rng.uniform(-.12, .12, 3))
@@ -259,7 +259,7 @@ def paper(c, rng, fault=None):
         ink = mix(ink, [np.maximum(ink, shift), ink*.12, np.minimum(smear, 1)][int(kind)], k)
     return Scene(mix(tint((1 + .035*fibre).astype(np.float32), base), color, .9*ink), .06*fibre)
 
-# %% ../../nbs/12_data.textures.ipynb #c029
+# %% ../../nbs/12_data.textures.ipynb #c030
 @product("texture", "silicon", "scratch contamination missing_part broken_edge stain", "missing_part", turn=.15, grey=.5)
 def wafer(c, rng, fault=None):
     n, w = rng.uniform(3, 8), rng.uniform(.04, .1)
