@@ -15,9 +15,9 @@ from rich.table import Table
 from .core import ConfigError, IADError, InputError, Run, runs_root, write_text
 
 # %% ../nbs/83_cli.ipynb #c005
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown", context_settings=dict(help_option_names=["-h", "--help"]),
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=dict(help_option_names=["-h", "--help"]),
                   help="Industrial anomaly detection that can see, explain and draw.", epilog="Exit codes: 0 done, 1 some items failed, 2 bad usage or input, 130 stopped. Add --debug to any command for a traceback.")
-data = typer.Typer(no_args_is_help=True, help="Data sets: list the known ones, look into one, write the procedural one to disk.")
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Data sets: list the known ones, look into one, write the procedural one to disk.")
 app.add_typer(data, name="data")
 say = Console(highlight=False)
 
@@ -48,7 +48,7 @@ def shown(found, names=("image_auroc", "image_ap", "image_f1", "pixel_auroc", "p
     say.print(t)
     for k, why in found["undefined"].items(): say.print(f"undefined: {k} ({why})")
 
-@app.command(epilog="Examples:  iad inspect photo.jpg  ·  iad inspect parts/ 'more/*.png' --out found  ·  iad inspect new/ --reference good/ --out found")
+@app.command(epilog="\b\nExamples:\n  iad inspect photo.jpg\n  iad inspect parts/ 'more/*.png' --out found\n  iad inspect new/ --reference good/ --out found")
 def inspect(
     paths: list[str] = typer.Argument(..., help="Images, folders (searched below), quoted patterns."),
     reference: list[str] = typer.Option(None, "--reference", "-r", help="Normal images of the same product: file, folder or pattern; may be repeated."),
@@ -61,7 +61,7 @@ def inspect(
     say.print(f"{s['images']} images, {s['defective']} defective, {s['failed']} failed; {s['images_per_second']:.1f} images/s\nreport: {out/'report.html'}", soft_wrap=True)
     if s["failed"]: raise typer.Exit(1)
 
-@app.command("eval", epilog="Examples:  iad eval --source magnetic_tile --root DIR --split all  ·  iad eval --source mvtec --root bottle --shots 4  ·  iad eval --source surface --categories unseen --n 600")
+@app.command("eval", epilog="\b\nExamples:\n  iad eval --source magnetic_tile --root DIR --split all\n  iad eval --source mvtec --root bottle --shots 4\n  iad eval --source surface --categories unseen --n 600")
 def evaluate(
     source: str = typer.Option(..., "--source", "-s", help="Name of a data set (iad data list), or 'surface': the procedural world."),
     root: Path = typer.Option(None, "--root", help="Folder of the data set."),
@@ -86,7 +86,7 @@ def evaluate(
     say.print(f"{found['images_per_second']:.1f} images/s; report: {out/'report.html'}", soft_wrap=True)
     if found["failed"]: raise typer.Exit(1)
 
-@app.command(epilog="Examples:  iad train region-expert  ·  iad train region-expert train.steps=2000 data.images=20000 --out _runs/short  ·  the same command goes on where it was stopped")
+@app.command(epilog="\b\nExamples:\n  iad train region-expert\n  iad train region-expert train.steps=2000 data.images=20000 --out _runs/short\n  the same command goes on where it was stopped")
 def train(
     recipe: str = typer.Argument(..., help="Name of a recipe."),
     changes: list[str] = typer.Argument(None, help="Changes to it: key=value."),
@@ -105,7 +105,7 @@ def train(
     say.print(f"{run}; model: {run.path/'model'}", soft_wrap=True)
     if snapshot: say.print(f"snapshot: {save_snapshot(run, snapshot)}", soft_wrap=True)
 
-@app.command(epilog="Example:  iad runs _runs")
+@app.command(epilog="\b\nExamples:\n  iad runs _runs")
 def runs(root: Path = typer.Argument(None, help="Folder of runs; default: $IAD_RUNS or _runs.")):
     "List the runs: what, how far, how good."
     root = root or runs_root()
@@ -125,7 +125,7 @@ def data_list():
     t.add_row("surface", "procedural world (embedded)", "endless", "Apache-2.0", "")
     say.print(t)
 
-@data.command("show", epilog="Example:  iad data show mvtec bottle/ --save bottle.parquet")
+@data.command("show", epilog="\b\nExamples:\n  iad data show mvtec bottle/ --save bottle.parquet")
 def data_show(name: str, root: Path, save: Path = typer.Option(None, help="Write the manifest as Parquet.")):
     "Read a data set, count what is there, name what is missing or contradictory."
     from iad_nb.data.sources import read_source
@@ -138,7 +138,7 @@ def data_show(name: str, root: Path, save: Path = typer.Option(None, help="Write
     if save: m.save(save)
     if problems: say.print(f"{len(problems)} problems"); raise typer.Exit(1)
 
-@data.command("make", epilog="Example:  iad data make parts --n 200 --categories nut,screw")
+@data.command("make", epilog="\b\nExamples:\n  iad data make parts --n 200 --categories nut,screw")
 def data_make(
     out: Path, n: int = typer.Option(100, min=1), categories: str = typer.Option("all", help="all, seen, unseen or names."), size: int = typer.Option(128, min=16), seed: int = 0,
     split: str = typer.Option("test", help="train, val or test: they never share a scene."),

@@ -35,7 +35,7 @@ class TrainConfig:
     clip: float = 1.                      # largest norm of the gradient; 0: none
     ema: float = 0.                       # decay of the weights' moving average; 0: none
     accumulate: int = 1                   # micro-batches in a step
-    precision: str = "no"                 # no, bf16, fp16
+    precision: str = "fp32"               # fp32, bf16, fp16: mixed with fp32
     checkpointing: bool = False           # recompute activations to save memory
     save_every: int = 500
     keep: int = 1                         # checkpoints kept
@@ -124,9 +124,9 @@ class Learner:
         self.model, self.data, self.c, self.validate = model, data, config or TrainConfig(), validate
         self.run = run if isinstance(run, Run) or run is None else Run(run)
         lr_factor(self.c.warmup, self.c)                                     # a wrong schedule fails now, not after the warm-up
-        if self.c.precision not in ("no", "bf16", "fp16"): raise ConfigError(f"unknown precision '{self.c.precision}'", "precision", "use no, bf16 or fp16")
+        if self.c.precision not in ("fp32", "bf16", "fp16"): raise ConfigError(f"unknown precision '{self.c.precision}'", "precision", "use fp32, bf16 or fp16")
         AcceleratorState._reset_state()                                      # another learner of this session may have used another precision
-        self.acc = Accelerator(mixed_precision=self.c.precision, cpu=cpu, log_with=self.c.trackers or None, project_dir=str(self.run.path) if self.run else None,
+        self.acc = Accelerator(mixed_precision=self.c.precision.replace("fp32", "no"), cpu=cpu, log_with=self.c.trackers or None, project_dir=str(self.run.path) if self.run else None,
                                kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
         if self.c.checkpointing: model.gradient_checkpointing_enable()
         self.opt = torch.optim.AdamW(parameter_groups(model, self.c.weight_decay), self.c.lr, betas=tuple(self.c.betas), fused=True)
@@ -186,7 +186,7 @@ class Learner:
         out = dict(zip(names, values))
         if not math.isfinite(out["loss"]):
             last = latest_checkpoint(self.run.checkpoint) if self.run else None
-            raise TrainingError(f"the loss became {out['loss']} ({', '.join(f'{k} {v:.3g}' for k, v in out.items())})", f"step {self.step}", f"last good checkpoint: {last}; lower lr, raise warmup or use precision=no")
+            raise TrainingError(f"the loss became {out['loss']} ({', '.join(f'{k} {v:.3g}' for k, v in out.items())})", f"step {self.step}", f"last good checkpoint: {last}; lower lr, raise warmup or use precision=fp32")
         if c.clip: self.acc.clip_grad_norm_(self.model.parameters(), c.clip)
         self.opt.step(); self.opt.zero_grad(set_to_none=True)
         self.step += 1

@@ -10,7 +10,7 @@ __all__ = ['SYSTEMS', 'RECIPES', 'CARD', 'DataConfig', 'Recipe', 'recipe', 'regi
 from dataclasses import dataclass, field
 import time
 from pathlib import Path
-
+import torch
 from transformers import AutoModel
 from .core import CheckpointError, ConfigError, Run, did_you_mean, override, plain, read_json, runs_root, seed_all, write_text
 from .backbones import parameters, pretrained
@@ -20,7 +20,7 @@ from .learner import Learner, TrainConfig
 from .models.region import RegionExpert, RegionExpertConfig
 from .models.system import evaluate
 
-# %% ../nbs/70_recipes.ipynb #c003
+# %% ../nbs/70_recipes.ipynb #c005
 @dataclass
 class DataConfig:
     "What a system is trained on: a pool of the procedural world."
@@ -49,9 +49,11 @@ def recipe(make):
     RECIPES[make.__name__.replace("_", "-")] = make
     return make
 
+# %% ../nbs/70_recipes.ipynb #c006
 @recipe
 def region_expert(): return Recipe("region-expert", train=TrainConfig(steps=22_000, batch_size=16, lr=1e-3, warmup=500, betas=[.9, .98], ema=.999, precision="bf16", save_every=500))
 
+# %% ../nbs/70_recipes.ipynb #c007
 def get_recipe(name, changes=()):
     "The recipe of a name with `key=value` changes."
     if name not in RECIPES: raise ConfigError(f"unknown recipe '{name}'", "recipe", did_you_mean(name, RECIPES))
@@ -68,6 +70,7 @@ def build(r):
     seed_all(r.train.seed)
     return cls(getattr(config, r.preset)(**r.model))
 
+# %% ../nbs/70_recipes.ipynb #c012
 def pool_of(d):
     "The `Pool` of a data config, made if it is not there."
     world = World("train", d.size, d.seed, d.categories, n=d.images, pairs=d.pairs)
@@ -99,6 +102,7 @@ def train(
     model.save_pretrained(run.path/"model")
     return run.finish(seconds=time.time() - start, parameters=parameters(model), threshold=model.config.threshold, limit=model.config.limit, validation=held_out.compute())
 
+# %% ../nbs/70_recipes.ipynb #c015
 CARD = """---
 license: apache-2.0
 library_name: iad_nb

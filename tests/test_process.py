@@ -8,7 +8,7 @@ from iad_nb.data.surface import World
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = dict(os.environ, TQDM_DISABLE="1", HF_HUB_OFFLINE="1")
-SHORT = ["data.images=64", "train.batch_size=4", "train.warmup=2", "train.save_every=4", "validate=8", "train.precision=no"]
+SHORT = ["data.images=64", "train.batch_size=4", "train.warmup=2", "train.save_every=4", "validate=8", "train.precision=fp32"]
 
 def iad(*args, **kw): return subprocess.run([sys.executable, "-m", "iad_nb.cli", *map(str, args)], env=ENV, capture_output=True, text=True, timeout=300, **kw)
 def lines(path): return [json.loads(l) for l in path.read_text().splitlines()]
