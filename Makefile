@@ -13,11 +13,11 @@ export TOKENIZERS_PARALLELISM ?= false
 .PHONY: help quickstart test check lab demo readme export clean notebooks pytest slow
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(READY): constraints.txt settings.ini setup.py
 	@[ -n "$(PY)" ] || { echo "No Python 3.10-3.13 found. Install one, or name it: make PY=/path/to/python quickstart"; exit 2; }
-	@[ -d $(VENV) ] || { echo "Making $(VENV) with $(PY)"; $(PY) -m venv $(VENV) || { echo "On Debian and Ubuntu: apt install python3-venv"; exit 2; }; }
+	@[ -d $(VENV) ] || { echo "Making $(VENV) with $(PY)"; $(PY) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt install python3-venv"; exit 2; }; }
 	@echo "Installing pinned packages (a few minutes and about 2.5 GB the first time) ..."
 	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints.txt torch
 	@$(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[dev]"

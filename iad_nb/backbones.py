@@ -21,8 +21,8 @@ def hub(name):
 def pretrained(cls, name, **kwargs):
     "`cls.from_pretrained` of a hub name or folder: safetensors only, no remote code; a `CheckpointError` says what failed."
     try: return cls.from_pretrained(hub(name), use_safetensors=True, trust_remote_code=False, **kwargs)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as e:
-        raise CheckpointError(f"cannot load {cls.__name__}: {str(e).splitlines()[0][:300]}", hub(name), "give a folder written by save_pretrained, or a hub name while online (HF_HUB_OFFLINE=0)") from e
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, SafetensorError) as e:
+        raise CheckpointError(f"cannot load {cls.__name__}: {(str(e).splitlines() or [type(e).__name__])[0][:300]}", hub(name), "give a folder written by save_pretrained, or a hub name while online (HF_HUB_OFFLINE=0)") from e
 
 # %% ../nbs/30_backbones.ipynb #c008
 def parameters(model, trainable=False):
@@ -41,7 +41,7 @@ def tiny_dinov2(channels=3, patch=8, image=128, hidden=192, layers=6):
 class PatchFeatures(nn.Module):
     "A vision transformer read at several depths."
     def __init__(
-        self, config,      # of DINOv2, with or without registers, or another ViT of transformers
+        self, config,      # of DINOv2, with or without registers
         layers,            # depths, from 1
     ):
         super().__init__()

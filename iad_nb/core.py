@@ -7,7 +7,7 @@ __all__ = ['PACKAGES', 'IADError', 'InputError', 'DataError', 'ConfigError', 'Ch
            'seed_all', 'spawn', 'pick_device', 'atomic', 'plain', 'write_text', 'write_json', 'read_json', 'override',
            'git_state', 'environment', 'Run', 'runs_root']
 
-# %% ../nbs/00_core.ipynb #c002
+# %% ../nbs/00_core.ipynb #c003
 import contextlib, difflib, importlib.metadata, json, os, platform, random, shlex, subprocess, sys, tempfile, time
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np, torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-# %% ../nbs/00_core.ipynb #c005
+# %% ../nbs/00_core.ipynb #c006
 class IADError(Exception):
     "What was wrong, where (file, row, parameter), and what to do about it."
     def __init__(self, what, where=None, fix=None):
@@ -34,7 +34,7 @@ def did_you_mean(name, options):
     near = difflib.get_close_matches(str(name), options, n=1, cutoff=.5)
     return f"did you mean '{near[0]}'?" if near else "choose from: " + ", ".join(options)
 
-# %% ../nbs/00_core.ipynb #c009
+# %% ../nbs/00_core.ipynb #c010
 def seed_all(seed):
     "Seed Python, NumPy and torch (all devices)."
     random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
@@ -50,10 +50,11 @@ def pick_device(name="auto"):
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try: d = torch.device(name)
     except RuntimeError as e: raise ConfigError(f"unknown device '{name}'", "device", "use auto, cpu, cuda, cuda:1 or mps") from e
-    if d.type == "cuda" and not torch.cuda.is_available(): raise ConfigError("this machine has no CUDA device", f"device={name}", "use device=cpu or auto")
+    try: torch.zeros(1, device=d).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError) as e: raise ConfigError(f"this machine has no such device: {str(e).splitlines()[0][:100]}", f"device={name}", "use device=cpu or auto") from e
     return d
 
-# %% ../nbs/00_core.ipynb #c012
+# %% ../nbs/00_core.ipynb #c013
 @contextlib.contextmanager
 def atomic(path):
     "Yield a temporary path beside `path`; when the block ends well it takes its place, else it vanishes."
@@ -67,9 +68,7 @@ def atomic(path):
         yield Path(tmp)
         os.chmod(tmp, 0o644)
         os.replace(tmp, path)
-    except OSError as e:
-        if e.errno == 28: raise InputError("no space left on the device", path, "free some space; what was written before is intact") from e
-        raise
+    except OSError as e: raise InputError(f"cannot write: {e.strerror or e}", path, "make sure that the place is writable and has space left; what was written before is intact") from e
     finally:
         if os.path.exists(tmp): os.unlink(tmp)
 
@@ -97,7 +96,7 @@ def read_json(path):
     except FileNotFoundError as e: raise DataError("no such file", path) from e
     except (json.JSONDecodeError, UnicodeDecodeError) as e: raise DataError(f"not valid JSON: {e}", path) from e
 
-# %% ../nbs/00_core.ipynb #c015
+# %% ../nbs/00_core.ipynb #c016
 def override(config, changes):
     "A copy of a data class with `key=value` or `key.sub=value` strings applied; `ConfigError` names the one that does not fit."
     schema = OmegaConf.structured(config)
@@ -115,7 +114,7 @@ def override(config, changes):
         except OmegaConfBaseException as e: raise ConfigError(f"wrong value in '{change}': {str(e).splitlines()[0]}", "override") from e
     return OmegaConf.to_object(schema)
 
-# %% ../nbs/00_core.ipynb #c018
+# %% ../nbs/00_core.ipynb #c019
 PACKAGES = "torch transformers diffusers accelerate numpy opencv-python-headless".split()
 
 def git_state(folder=None):
@@ -155,8 +154,10 @@ class Run:
 
     def log(self, **row):
         "Append one row to log.jsonl."
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path/"log.jsonl", "a", encoding="utf-8") as f: f.write(json.dumps(plain(row)) + "\n")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with open(self.path/"log.jsonl", "a", encoding="utf-8") as f: f.write(json.dumps(plain(row)) + "\n")
+        except OSError as e: raise InputError(f"cannot write the log: {e.strerror}", self.path, "free some space; the same command goes on from the last checkpoint") from e
 
     def rows(self):
         "The rows logged so far; a last line cut off by a crash is left out."

@@ -24,6 +24,7 @@ def _open(source, where):
         if isinstance(source, (str, os.PathLike)):
             if os.path.isdir(source): raise InputError("a folder, not an image", where)
             if os.path.getsize(source) == 0: raise InputError("an empty file (0 bytes)", where, "copy the file again")
+        Image.MAX_IMAGE_PIXELS = None                                # our own limit, below
         im = Image.open(io.BytesIO(source) if isinstance(source, (bytes, memoryview)) else source)
         if im.width*im.height > MAX_PIXELS: raise InputError(f"{im.width}×{im.height} pixels are more than {MAX_PIXELS//10**6} million", where, "cut it into parts")
         im.load()
@@ -47,7 +48,7 @@ def read_image(
     "Any image as uint8 RGB (H, W, 3); an `InputError` names the file and the reason if that cannot be."
     if isinstance(source, np.ndarray):
         if source.ndim not in (2, 3) or 0 in source.shape: raise InputError(f"an array of shape {source.shape} is no image", fix="pass (H, W) or (H, W, 3)")
-        a = source if source.dtype == np.uint8 else _deep(source) if source.dtype.kind in "ui" else (np.clip(source, 0, 1)*255 + .5).astype(np.uint8)
+        a = source if source.dtype == np.uint8 else _deep(source) if source.dtype.kind in "ui" else (np.clip(source if source.max() <= 1 else source/255, 0, 1)*255 + .5).astype(np.uint8)
         return np.ascontiguousarray(np.repeat(a[..., None] if a.ndim == 2 else a[..., :1], 3, 2) if a.ndim == 2 or a.shape[2] < 3 else a[..., :3])
     if root is not None and isinstance(source, (str, os.PathLike)): source = Path(root)/source
     im = source if isinstance(source, Image.Image) else _open(source, source if isinstance(source, (str, os.PathLike)) else "image bytes")
@@ -69,8 +70,10 @@ def read_mask(
     where = source if isinstance(source, (str, os.PathLike)) else "mask"
     if str(where).endswith(".json"):
         d = read_json(Path(root)/where if root is not None else where)
-        source = np.zeros((d["imageHeight"], d["imageWidth"]), np.uint8)
-        cv2.fillPoly(source, [np.round(s["points"]).astype(np.int32) for s in d["shapes"] if len(s["points"]) > 2], 255)
+        try:
+            source = np.zeros((d["imageHeight"], d["imageWidth"]), np.uint8)
+            cv2.fillPoly(source, [np.round(s["points"]).astype(np.int32) for s in d["shapes"] if len(s["points"]) > 2], 255)
+        except (KeyError, TypeError, ValueError, cv2.error) as e: raise DataError(f"not a labelme annotation: {e!r}", where) from e
     if not isinstance(source, np.ndarray):
         im = _open(Path(root)/source if root is not None and isinstance(source, (str, os.PathLike)) else source, where)
         source = np.asarray(im if im.mode in ("L", "P", "1") or im.mode.startswith("I") else im.convert("L"))
@@ -166,7 +169,7 @@ class Manifest:
         for k, v in equal.items():
             if k not in self.frame: raise DataError(f"no such column '{k}'", "manifest", did_you_mean(k, SCHEMA.names))
             keep &= self.frame[k].isin(v if isinstance(v, (list, tuple, set)) else [v]).to_numpy(bool)
-        return Manifest(self.frame[keep], self.root)
+        return Manifest(self.frame[keep], self.root, self.skipped)
 
     def problems(self, files=False):
         "All contradictions, as [(row id, column, what)]; with `files`, missing files too."

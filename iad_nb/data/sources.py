@@ -64,7 +64,7 @@ def mvtec_rows(root, mask_name="{stem}_mask.png"):
     root, rows, skipped = Path(root), [], []
     cats = [root] if (root/"test").is_dir() or (root/"train").is_dir() else sorted(p for p in root.iterdir() if (p/"test").is_dir() or (p/"train").is_dir())
     for cat in cats:
-        for split in ("train", "test"):
+        for split in ("train", "val", "test"):
             for kind in sorted(p for p in (cat/split).iterdir() if p.is_dir()) if (cat/split).is_dir() else ():
                 good = kind.name.lower() in NORMAL
                 for p in images_in(kind):
@@ -137,10 +137,11 @@ def elpv_rows(root):
     for lab in sorted(root.rglob("labels.csv"))[:1]:
         for line in lab.read_text().split("\n"):
             if not line.strip(): continue
-            name, p, kind = line.split()
+            try: name, p, kind = line.split(); p = float(p)
+            except ValueError: skipped.append(DataError(f"not 'path probability type': {line[:60]!r}", lab.relative_to(root))); continue
             image = lab.parent/name
             if not image.exists(): skipped.append(DataError("listed but missing", name)); continue
-            rows.append(dict(id=image.stem, image=image.relative_to(root).as_posix(), category=kind, split="test", label=int(float(p) >= .5), defect="defect" if float(p) >= .5 else None))
+            rows.append(dict(id=image.stem, image=image.relative_to(root).as_posix(), category=kind, split="test", label=int(p >= .5), defect="defect" if p >= .5 else None))
     return rows, skipped
 
 @source("casting", "casting product (pump impellers)", homepage="https://www.kaggle.com/datasets/ravirajsinh45/real-life-industrial-dataset-of-casting-product", images=7348)

@@ -7,15 +7,15 @@ __all__ = ['RegionExpertConfig', 'Conv', 'Residual', 'fuse', 'Normalise', 'plan'
            'MaskedPixels']
 
 # %% ../../nbs/40_models.region.ipynb #c002
-import math, time
+import math, random
 import cv2, numpy as np, torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import AutoConfig, AutoModel, Dinov2Config, PretrainedConfig
-from ..core import CheckpointError, ConfigError, InputError
+from ..core import ConfigError, InputError
 from ..data.loading import resize
 from ..losses import bce_loss, dice_loss
-from ..backbones import PatchFeatures, freeze, hub, parameters, pretrained, tiny_dinov2
+from ..backbones import PatchFeatures, freeze, pretrained, tiny_dinov2
 from .system import Inspection, System, as_images
 
 # %% ../../nbs/40_models.region.ipynb #c005
@@ -26,7 +26,7 @@ class RegionExpertConfig(PretrainedConfig):
 
     def __init__(
         self,
-        backbone_config=None,      # DINOv2 (or another ViT of transformers); None: tiny
+        backbone_config=None,      # DINOv2, with or without registers; None: tiny
         layers=(2, 4, 6),          # its depths that the decoder reads
         stem=(48, 96),             # channels of the detail maps at strides 4 and 8
         through=True,              # the backbone reads the stride-8 map (tiny), or the image (paper)
@@ -82,11 +82,12 @@ class Normalise(nn.Module):
 def plan(
     shape,             # (H, W) of an image
     resolution,        # of the short side at work
+    side,              # windows are at most twice as wide and high: what the model was trained at
     stride,            # sides become multiples of it
 ):
     "Working size (h, w), size of the windows, and their corners [(y, x), …]."
-    size = [min(max(1, round(n*resolution/min(shape)/stride)), 512*resolution//stride)*stride for n in shape]
-    window = [min(n, 2*resolution//stride*stride) for n in size]
+    size = [min(max(1, round(n*resolution/min(shape)/stride)), max(1, 512*resolution//stride))*stride for n in shape]
+    window = [min(n, max(1, 2*side//stride)*stride) for n in size]
     starts = [np.linspace(0, n - k, 1 + math.ceil((n - k)/(.75*k))).round().astype(int).tolist() for n, k in zip(size, window)]
     return tuple(size), tuple(window), [(y, x) for y in starts[0] for x in starts[1]]
 
@@ -105,10 +106,12 @@ class Memory:
     "Descriptors of normal images."
     def __init__(
         self, images,      # descriptors (N, D) of each image
-        most=16_384,       # kept in all; 32 times as many are considered
+        most=8192,         # kept in all; twice as many are considered, the same share of each image
         floor=.2,          # least unit of distance
+        resolution=None,   # they were seen at
     ):
-        some = [i[::max(1, sum(map(len, images))//(32*most))] for i in images]
+        share, self.resolution = min(1., 2*most/sum(map(len, images))), resolution
+        some = [i[torch.randperm(len(i), generator=torch.Generator().manual_seed(k))[:max(1, int(share*len(i)))].to(i.device)] if share < 1 else i for k, i in enumerate(images)]
         rest = lambda k: torch.cat(some[:k] + some[k+1:])
         apart = [torch.cdist(s[::max(1, len(s)//256)], rest(k)).amin(1) for k, s in enumerate(some[:8])] if len(some) > 1 else []
         self.scale = max(floor, float(torch.cat(apart).quantile(.99))) if apart else 2*floor
@@ -116,8 +119,8 @@ class Memory:
         self.bank = bank[coreset(bank, most)]
 
     def distance(self, f):
-        "Distance (B, h, w) of descriptors (B, D, h, w) to the nearest in memory; 1 is what one in a hundred normal patches reaches."
-        return torch.stack([torch.cdist(d.flatten(1).T, self.bank).amin(1).unflatten(0, d.shape[1:]) for d in f])/self.scale
+        "Distance (B, h, w) of descriptors (B, D, h, w) to the nearest in memory; about one in a hundred normal patches reaches 1."
+        return torch.stack([torch.cat([torch.cdist(rows, self.bank).amin(1) for rows in d.flatten(1).T.split(2048)]).unflatten(0, d.shape[1:]) for d in f])/self.scale
 
 # %% ../../nbs/40_models.region.ipynb #c018
 class RegionExpert(System):
@@ -149,7 +152,9 @@ class RegionExpert(System):
         backbone = pretrained(AutoConfig, name)
         quarters = [backbone.num_hidden_layers*k//4 for k in (1, 2, 3, 4)]
         model = cls(RegionExpertConfig.paper(**{**dict(backbone_config=backbone, layers=quarters), **kwargs}))
-        model.features.encoder = freeze(pretrained(AutoModel, name, attn_implementation=model.features.encoder.config._attn_implementation), model.config.freeze_encoder)
+        frozen = {n for n, p in model.features.encoder.named_parameters() if not p.requires_grad}
+        model.features.encoder = pretrained(AutoModel, name, attn_implementation=model.features.encoder.config._attn_implementation)
+        for n, p in model.features.encoder.named_parameters(): p.requires_grad_(n not in frozen)
         return model
 
     def encode(self, images):
@@ -180,8 +185,8 @@ class RegionExpert(System):
     def loss(self, batch):
         "3·BCE (defective pixels weighted) + ½·Dice of the heatmap + 0.3·BCE of the score."
         x, y, c = batch["image"], batch["mask"], self.config
-        if self.training and c.jitter and torch.rand(()) < c.jitter:
-            side = max(1, round(x.shape[2]*float(torch.empty(()).uniform_(.75, 1.25))/c.stride))*c.stride
+        if self.training and random.random() < c.jitter:                 # the same draw in all processes
+            side = max(1, round(x.shape[2]*random.uniform(.75, 1.25)/c.stride))*c.stride
             x, y = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True), (F.interpolate(y, size=(side, side), mode="bilinear", antialias=True) > .4).float()
         h, s = self(x)
         h, s = h.float(), s.float()
@@ -206,7 +211,7 @@ class RegionExpert(System):
 
     def windows(self, images, resolution=None, batch=32):
         "Batches [(image number, y, x), …], windows (B, 3, H, W) and places (B, 2, H/4, W/4) that cover images of any size, those of one size together; and the images' working sizes."
-        plans = [plan(i.shape[:2], resolution or self.config.resolution, self.config.stride) for i in images]
+        plans = [plan(i.shape[:2], resolution or self.config.resolution, self.config.resolution, self.config.stride) for i in images]
         small = [torch.from_numpy(resize(i, p[0])).permute(2, 0, 1) for i, p in zip(images, plans)]
         jobs = {}
         for k, (_, window, corners) in enumerate(plans): jobs.setdefault(window, []).extend((k, y, x) for y, x in corners)
@@ -221,7 +226,7 @@ class RegionExpert(System):
     @torch.no_grad()
     def remember(
         self, images,          # normal images of one product, seen as the inspected ones will be
-        resolution=None, most=16_384,
+        resolution=None, most=8192,
     ):
         "A `Memory` of normal images, for `inspect(…, reference=memory)`."
         images = as_images(images)
@@ -230,7 +235,7 @@ class RegionExpert(System):
         found = [[] for _ in images]
         for part, x, place in batches:
             for (k, _, _), f in zip(part, self.patches(self.encode(x)[0], place)): found[k].append(f.flatten(1).T)
-        return Memory([torch.cat(f) for f in found], most)
+        return Memory([torch.cat(f) for f in found], most, resolution=resolution)
 
     @torch.no_grad()
     def inspect(
@@ -244,6 +249,7 @@ class RegionExpert(System):
         self.unsupported(ask=ask, vocabulary=vocabulary)
         images, c = as_images(images), self.config
         memory = reference if reference is None or isinstance(reference, Memory) else self.remember(reference, resolution)
+        if memory is not None and memory.resolution != resolution: raise InputError(f"the reference was seen at resolution {memory.resolution}, this image at {resolution}", "resolution", "give remember and inspect the same resolution")
         batches, sizes = self.eval().windows(images, resolution, batch)
         total = [torch.zeros(2, *s) for s in sizes]; judged = [-math.inf]*len(images)
         for part, x, place in batches:
@@ -260,7 +266,8 @@ class RegionExpert(System):
             n = max(1, p.size//1000)
             top = float(np.partition(p.ravel(), -n)[-n:].mean())                          # the hottest 0.1 %
             score = top if memory is not None else (top + 1/(1 + math.exp(-s)))/2
-            found.append(Inspection(image, score, cv2.resize(p, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), c.threshold, c.limit))
+            limits = (c.threshold, c.limit) if memory is None else (.5, .5)                        # a memory brings its own scale
+            found.append(Inspection(image, score, cv2.resize(p, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), *limits))
         return found
 
 AutoConfig.register("region_expert", RegionExpertConfig, exist_ok=True)

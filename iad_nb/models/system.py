@@ -16,7 +16,7 @@ from scipy import ndimage
 from tqdm import tqdm
 from transformers import PreTrainedModel
 from ..core import IADError, InputError, plain
-from ..show import Picture, frame, grid, heat, html_image, html_table, outline
+from ..show import frame, grid, heat, html_image, html_table, outline
 from ..data.sample import read_image
 from ..metrics import Evaluation
 
@@ -57,10 +57,13 @@ class Inspection:
     def defective(self): return self.score >= self.limit
     @property
     def verdict(self): return "defective" if self.defective else "normal"
-    def overlay(self, boxes=False):
-        "The image with its heatmap and the contours of the mask (H, W, 3)."
-        a = outline(heat(self.image, self.heatmap, .45), self.mask)
-        return frame(a, [r["box"] for r in self.regions], [f"{r.get('label', '')} {r['score']:.2f}".strip() for r in self.regions]) if boxes else a
+    def overlay(self, boxes=False, most=None):
+        "The image with its heatmap and the contours of the mask (H, W, 3), at most `most` pixels wide or high."
+        s = 1 if most is None else min(1, most/max(self.heatmap.shape))
+        small = lambda a: a if s == 1 else cv2.resize(a, (max(1, round(a.shape[1]*s)), max(1, round(a.shape[0]*s))), interpolation=cv2.INTER_AREA)
+        heatmap = small(self.heatmap)
+        a = outline(heat(small(self.image), heatmap, .45), heatmap >= self.threshold)
+        return a if not boxes else frame(a, [[v*s for v in r["box"]] for r in self.regions], [f"{r.get('label', '')} {r['score']:.2f}".strip() for r in self.regions])
     def show(self, size=240): return grid([self.image, self.overlay()], [self.id or "image", f"{self.verdict} {self.score:.2f}"], cols=2, size=size)
     def to_dict(self):
         "What JSON can hold: everything but the pixels."
@@ -138,14 +141,15 @@ def stream(
     def read(item):
         try: return item.pixels if hasattr(item, "pixels") else read_image(item)
         except IADError as e: return e
-    items = iter(items)
+    items, largest = iter(items), 1
     with ThreadPoolExecutor(threads) as ex:
-        take = lambda: [(i, ex.submit(read, i)) for i in islice(items, batch)]
+        take = lambda: [(i, ex.submit(read, i)) for i in islice(items, max(1, min(batch, 64_000_000//largest)))]      # fewer at a time if they are large
         ahead = take()
         while ahead:
             now, ahead = ahead, take()
             pixels = [f.result() for _, f in now]
             good = [p for p in pixels if not isinstance(p, IADError)]
+            largest = max([largest, *(p.shape[0]*p.shape[1] for p in good)])
             t = time.perf_counter()
             found = iter(system.inspect(good, **options) if good else ())
             seconds = (time.perf_counter() - t)/max(len(good), 1)
