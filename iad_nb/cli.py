@@ -19,14 +19,14 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
                   help="Industrial anomaly detection that can see, explain and draw.", epilog="Exit codes: 0 done, 1 some items failed, 2 bad usage or input, 130 stopped. Add --debug to any command for a traceback.")
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Data sets: list the known ones, look into one, write the procedural one to disk.")
 app.add_typer(data, name="data")
-say = Console(highlight=False)
+say = Console(highlight=False, markup=False)
 
 def main(args=None):
     "The `iad` command."
     args = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in args
     try: app([a for a in args if a != "--debug"], prog_name="iad")
-    except IADError as e:
+    except (IADError, OSError) as e:
         if debug: raise
         print(f"iad: error: {e}", file=sys.stderr)
         sys.exit(2)
@@ -86,6 +86,7 @@ def evaluate(
     from iad_nb.data.surface import World
     from iad_nb.inspector import evaluate_files, load
     if source != "surface" and root is None: raise InputError("a data set needs its folder", "--root", "give --root DIR")
+    if source != "surface" and (categories, n, size) != ("all", 600, 128): raise InputError("--categories, --n and --size are of the procedural world", f"--source {source}", "leave them out")
     tested = World("test" if split == "all" else split, size, seed, categories, n=n) if source == "surface" else read_source(source, root)
     about = dict(source=source, model=model, resolution=resolution)
     with stoppable("nothing was written"): found = evaluate_files(load(model, device), tested, out, shots, seed, split, about=about, batch=batch, resolution=resolution)

@@ -9,18 +9,18 @@ __all__ = ['SNAPSHOTS', 'snapshots', 'load', 'find_images', 'inspect_files', 'Wo
 # %% ../nbs/71_inspector.ipynb #c002
 import contextlib, glob, heapq, json, os, time
 from html import escape
+from urllib.parse import quote
 from pathlib import Path
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 from transformers import AutoModel
 from transformers.utils import logging
 import iad_nb.models.region
-from .core import CheckpointError, ConfigError, DataError, IADError, InputError, did_you_mean, environment, pick_device, plain, spawn, write_json, write_text
+from .core import CheckpointError, ConfigError, DataError, IADError, InputError, did_you_mean, atomic, environment, pick_device, plain, spawn, write_json, write_text
 from .show import figure, html_image, html_page, html_table, jpeg, outline, thumbnail
-from .data.sample import Manifest
+from .data.sample import Manifest, read_image
 from .data.sources import images_in
-from .data.surface import UNSEEN, World
+from .data.surface import World
 from .metrics import NAMES, Evaluation, precision_recall
 from .backbones import pretrained
 from .models.system import System, evaluate, stream
@@ -36,11 +36,14 @@ def load(
     **kwargs,                      # of `from_pretrained`: dtype, device_map, …
 ) -> System:
     "A trained system, ready to inspect."
-    place = next((p for p in (SNAPSHOTS/str(name), Path(name)/"model", Path(name)) if (p/"config.json").exists()), None)
+    place = next((p for p in (Path(name)/"model", SNAPSHOTS/str(name), Path(name)) if (p/"config.json").exists()), None)
     if place is None and ("/" not in str(name) or Path(name).exists()): raise CheckpointError(f"no snapshot '{name}'", "load", did_you_mean(name, snapshots()) + ", or give a folder with a config.json or a hub repository")
-    level = logging.get_verbosity(); logging.set_verbosity_error(); logging.disable_progress_bar()
-    try: model = pretrained(AutoModel, place or name, **{"dtype": "float32", **kwargs})
-    finally: logging.set_verbosity(level)
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error(); logging.disable_progress_bar()
+    try: model, info = pretrained(AutoModel, place or name, output_loading_info=True, **{"dtype": "float32", **kwargs})
+    finally: logging.set_verbosity(level); bar and logging.enable_progress_bar()
+    lacking = sorted({*info["missing_keys"], *map(str, info["mismatched_keys"])})
+    if lacking: raise CheckpointError(f"{len(lacking)} weights are missing or of another shape: {lacking[0]}", place or name, "the folder is incomplete; copy or train it again")
     if not isinstance(model, System): raise CheckpointError(f"{type(model).__name__} is not one of the systems here", place or name)
     return (model if "device_map" in kwargs else model.to(pick_device(device))).eval()
 
@@ -48,8 +51,8 @@ def load(
 def find_images(paths):
     "Image files among files, folders and glob patterns: (paths, errors)."
     found, errors = [], []
-    for p in map(str, paths):
-        if os.path.isdir(p): some = images_in(p, recursive=True)
+    for p in map(os.fspath, paths):
+        if os.path.isdir(p): some = [q for q in images_in(p, recursive=True) if not any(d.startswith(".") for d in q.relative_to(p).parts)]
         elif os.path.exists(p): some = [Path(p)]
         else: some = sorted(Path(q) for q in glob.glob(p, recursive=True) if os.path.isfile(q))
         if not some: errors.append((p, InputError("no image in this folder" if os.path.isdir(p) else "no such file or folder", p, "give image files, folders or quoted patterns")))
@@ -59,15 +62,13 @@ def find_images(paths):
 # %% ../nbs/71_inspector.ipynb #c012
 def _overlay(path, inspection, most=640):
     "Write the overlay as JPEG, at most `most` pixels wide or high."
-    a = Image.fromarray(inspection.overlay())
-    a.thumbnail((most, most))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(jpeg(a))
+    path.write_bytes(jpeg(inspection.overlay(most=most)))
 
 def _card(row):
     if "error" in row: return f'<figure><figcaption class="bad">{escape(row["id"])}<br>{escape(row["error"])}</figcaption></figure>'
     text = f'{row["id"]}: {"defective" if row["defective"] else "normal"}, {row["score"]:.2f}'
-    return f'<figure><img loading="lazy" width="220" alt="{escape(text, quote=True)}" src="{escape(row["overlay"], quote=True)}"><figcaption>{escape(text)}</figcaption></figure>'
+    return f'<figure><img loading="lazy" width="220" alt="{escape(text, quote=True)}" src="{quote(row["overlay"])}"><figcaption>{escape(text)}</figcaption></figure>'
 
 def inspect_files(
     system, paths, out,      # a `System`; files, folders, patterns; output folder
@@ -78,21 +79,28 @@ def inspect_files(
     "Inspect files into `out`/results.jsonl, overlays and report.html. Returns {images, defective, failed, seconds, images_per_second}."
     out, (files, errors) = Path(out), find_images(paths)
     if not files: raise errors[0][1] if errors else InputError("no path given", "inspect")
+    files = [f for f in files if not f.resolve().is_relative_to((out/"overlays").resolve())]
     if reference:
         normal, wrong = find_images(reference)
-        if wrong: raise wrong[0][1]
-        options["reference"] = system.remember(normal)
+        good = []
+        for p in normal:
+            try: good.append(read_image(p))
+            except IADError as e: wrong.append((str(p), e))
+        if not good: raise wrong[0][1]
+        errors += wrong
+        options["reference"] = system.remember(good, options.get("resolution"))
     write_text(out/"results.jsonl", "")                                      # a folder that cannot be written fails now
+    text = lambda p: os.fsencode(p).decode("utf-8", "backslashreplace")      # names need not be valid
     rows, start = [], time.perf_counter()
     try:
         with open(out/"results.jsonl", "a", encoding="utf-8") as log:
             def put(row): log.write(json.dumps(plain(row), ensure_ascii=False) + "\n"); log.flush(); rows.append({k: row[k] for k in ("id", "score", "defective", "overlay", "error") if k in row})
-            for p, e in errors: put(dict(id=p, error=str(e)))
+            for p, e in errors: put(dict(id=text(p), error=text(str(e))))
             for i, (p, f) in enumerate(tqdm(stream(system, files, **options), total=len(files), desc="inspect", unit="img", disable=None if progress else True)):
-                if isinstance(f, IADError): put(dict(id=str(p), error=str(f))); continue
-                name = f"overlays/{i:06d}_{p.stem[:60]}.jpg"
+                if isinstance(f, IADError): put(dict(id=text(p), error=text(str(f)))); continue
+                name = f"overlays/{i:06d}_{text(p.stem)[:60]}.jpg"
                 _overlay(out/name, f)
-                put(dict(f.to_dict(), id=str(p), overlay=name))
+                put(dict(f.to_dict(), id=text(p), overlay=name))
     except OSError as e: raise InputError(f"cannot write: {e.strerror}", out, "free some space; what was written before is intact") from e
     finally:
         done, seconds = [r for r in rows if "error" not in r], time.perf_counter() - start
@@ -102,7 +110,7 @@ def inspect_files(
             write_text(out/"report.html", html_page("Inspection", f"<p>{summary['images']} images, {summary['defective']} defective, {summary['failed']} failed; {summary['images_per_second']:.1f} images/s. Most suspicious first.</p>", *map(_card, order)))
     return summary
 
-# %% ../nbs/71_inspector.ipynb #c015
+# %% ../nbs/71_inspector.ipynb #c017
 class Worst:
     "The images a system errs on most: normal ones with the highest, defective ones with the lowest scores."
     def __init__(self, n=12): self.n, self.heaps = n, {0: [], 1: []}
@@ -133,7 +141,9 @@ def rank_curves(result, most=400):
         axes[0].plot(np.r_[0, 1 - np.searchsorted(neg, t[at], "left")/len(neg), 1], np.r_[0, recall[at], 1], label=name)
         axes[1].plot(recall[at], precision[at], label=name)
     axes[0].set(xlabel="false-positive rate", ylabel="true-positive rate", title="ROC"); axes[1].set(xlabel="recall", ylabel="precision", title="precision–recall")
-    for a in axes: a.spines[["top", "right"]].set_visible(False); a.legend(frameon=False)
+    for a in axes:
+        a.spines[["top", "right"]].set_visible(False)
+        if a.lines: a.legend(frameon=False)
     return figure(fig)
 
 def references(manifest, category, shots, seed=0):
@@ -153,23 +163,26 @@ def evaluate_files(
     out, worst, result, errors, start = Path(out), Worst(), Evaluation(), [], time.perf_counter()
     tested = manifest if isinstance(manifest, World) or split == "all" else manifest.where(split=split)
     if not len(tested): raise DataError(f"no image in split '{split}'", "evaluate", f"use one of: all, {', '.join(sorted(set(manifest.frame['split'])))}")
-    write_text(out/"metrics.json", "{}")
+    with atomic(out/".writable"): pass                                       # a folder that cannot be written fails now
+    (out/".writable").unlink()
     if shots:
         if isinstance(manifest, World): raise ConfigError("the procedural world has a new product in every image", "shots", "use shots=0")
         for c in dict.fromkeys(tested.frame["category"]):
-            memory = system.remember([s.pixels for s in references(manifest, c, shots, seed)])
-            some, wrong = evaluate(system, tested.where(category=c), progress, worst, reference=memory, **options)
+            normal = references(manifest, c, shots, seed)
+            memory, part = system.remember([s.pixels for s in normal], options.get("resolution")), tested.where(category=c)
+            part = Manifest(part.frame[~part.frame["id"].isin([s.id for s in normal])], part.root)       # what is known is not tested
+            some, wrong = evaluate(system, part, progress, worst, reference=memory, **options)
             result.extend(some); errors += wrong
     else: result, errors = evaluate(system, tested, progress, worst, **options)
     seconds = time.perf_counter() - start
-    found = dict(result.compute(bootstrap), failed=len(errors), errors=[str(e) for _, e in errors[:100]], seconds=seconds, images_per_second=len(result)/seconds, shots=shots, seed=seed, split=split, **(about or {}), env=environment(seed))
+    found = dict(result.compute(bootstrap), failed=len(errors), errors=[str(e) for _, e in errors[:100]], skipped=[str(e) for e in getattr(manifest, "skipped", [])[:100]], seconds=seconds, images_per_second=len(result)/seconds, shots=shots, seed=seed, split=split, **(about or {}), env=environment(seed))
     write_json(out/"metrics.json", found)
     rows = [dict(category=c, **{k: v[k] for k in NAMES}) for c, v in found["per_category"].items()]
     if len(rows) > 1: rows += [dict(category="macro mean", **found["macro"])]
     rows += [dict(category="all", **{k: found[k] for k in NAMES})]
     ci = [dict(metric=k, value=found[k], low=v[0], high=v[1]) for k, v in found["ci"].items()]
     notes = "".join(f'<p class="bad">undefined: {escape(k)} ({escape(v)})</p>' for k, v in found["undefined"].items())
-    failed = "".join(f'<p class="bad">{escape(e)}</p>' for e in found["errors"])
+    failed = "".join(f'<p class="bad">{escape(e)}</p>' for e in found["errors"] + found["skipped"])
     write_text(out/"report.html", html_page("Evaluation", f"<p>{len(result)} images, {found['defective']} defective, {len(errors)} failed; {found['images_per_second']:.1f} images/s.</p>", notes, html_table(rows), "<h2>95 % intervals</h2>" if ci else "",
                html_table(ci) if ci else "", html_image(rank_curves(result).image, "curves"), "<h2>Worst cases</h2><p>Left the truth in green, right what the system says.</p>", worst.html(), failed))
     return found

@@ -7,7 +7,7 @@ __all__ = ['TrainConfig', 'lr_factor', 'trained_state', 'pack_optimizer', 'unpac
            'parameter_groups', 'Learner']
 
 # %% ../nbs/22_learner.ipynb #c003
-import contextlib, json, math, os, shutil, signal, threading
+import contextlib, json, math, os, random, shutil, signal, threading
 from dataclasses import dataclass, field
 from pathlib import Path
 import torch
@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
-from .core import CheckpointError, ConfigError, Run, TrainingError, read_json, runs_root, spawn, write_json
+from .core import CheckpointError, ConfigError, Run, TrainingError, read_json, spawn, write_json
 
 # %% ../nbs/22_learner.ipynb #c008
 @dataclass
@@ -43,6 +43,11 @@ class TrainConfig:
     workers: int = 0                      # loader processes
     seed: int = 0
     trackers: list[str] = field(default_factory=list)   # tensorboard, trackio, mlflow, wandb
+
+    def __post_init__(self):
+        for k, least in dict(steps=1, batch_size=1, accumulate=1, save_every=1, keep=1, warmup=0, validate_every=0, workers=0, seed=0, lr=0, weight_decay=0, clip=0).items():
+            if getattr(self, k) < least: raise ConfigError(f"{k} is {getattr(self, k)}", "train", f"it must be at least {least}")
+        if len(self.betas) != 2 or not all(0 <= b < 1 for b in [*self.betas, self.ema]): raise ConfigError(f"betas {self.betas} or ema {self.ema}", "train", "give two betas, and all of them in [0, 1)")
 
 def lr_factor(step, config):
     "The learning rate at a step (from 0) as a share of `config.lr`."
@@ -125,7 +130,7 @@ class Learner:
         self.run = run if isinstance(run, Run) or run is None else Run(run)
         lr_factor(self.c.warmup, self.c)                                     # a wrong schedule fails now, not after the warm-up
         if self.c.precision not in ("fp32", "bf16", "fp16"): raise ConfigError(f"unknown precision '{self.c.precision}'", "precision", "use fp32, bf16 or fp16")
-        AcceleratorState._reset_state()                                      # another learner of this session may have used another precision
+        AcceleratorState._reset_state("WORLD_SIZE" not in os.environ)         # another learner of this session may have used another precision or device
         self.acc = Accelerator(mixed_precision=self.c.precision.replace("fp32", "no"), cpu=cpu, log_with=self.c.trackers or None, project_dir=str(self.run.path) if self.run else None,
                                kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
         if self.c.checkpointing: model.gradient_checkpointing_enable()
@@ -137,7 +142,10 @@ class Learner:
     def save(self):
         "Write a checkpoint of this step; older ones beyond `keep` go."
         if not self.run or not self.acc.is_main_process: return
-        place = self.run.checkpoint/f"step-{self.step:08d}"
+        try: self._write(self.run.checkpoint/f"step-{self.step:08d}")
+        except (OSError, SafetensorError) as e: raise TrainingError(f"the checkpoint cannot be written: {e}", self.run.checkpoint, "free some space; the same command goes on from the checkpoint before") from e
+
+    def _write(self, place):
         tmp = place.with_name(f".{place.name}.tmp")
         shutil.rmtree(tmp, ignore_errors=True); tmp.mkdir(parents=True)
         tensors, meta = pack_optimizer(self.opt)
@@ -175,6 +183,7 @@ class Learner:
         c, total = self.c, {}
         for g in self.opt.param_groups: g["lr"] = c.lr*lr_factor(self.step, c)
         for j in range(c.accumulate):
+            random.seed(int(spawn(c.seed, "step", self.step, j).integers(2**62)))                                          # the same in all processes
             torch.manual_seed(int(spawn(c.seed, "step", self.step, j, self.acc.process_index).integers(2**62)))
             batch = {k: v.to(self.acc.device) if torch.is_tensor(v) else v for k, v in next(batches).items()}
             with self.acc.no_sync(self.wrapped) if j < c.accumulate - 1 else contextlib.nullcontext(), self.acc.autocast():

@@ -10,7 +10,6 @@ __all__ = ['SYSTEMS', 'RECIPES', 'CARD', 'DataConfig', 'Recipe', 'recipe', 'regi
 from dataclasses import dataclass, field
 import time
 from pathlib import Path
-import torch
 from transformers import AutoModel
 from .core import CheckpointError, ConfigError, Run, did_you_mean, override, plain, read_json, runs_root, seed_all, write_text
 from .backbones import parameters, pretrained
@@ -68,7 +67,8 @@ def build(r):
     for k in r.model:
         if k not in known: raise ConfigError(f"unknown setting 'model.{k}'", "override", did_you_mean(k, known))
     seed_all(r.train.seed)
-    return cls(getattr(config, r.preset)(**r.model))
+    try: return cls(getattr(config, r.preset)(**r.model))
+    except (TypeError, ValueError, RuntimeError) as e: raise ConfigError(f"these sizes do not fit together: {e}", f"model={r.model}", "see the system's config") from e
 
 # %% ../nbs/70_recipes.ipynb #c012
 def pool_of(d):
@@ -94,13 +94,16 @@ def train(
         differ = [k for k in plain(r) if before.get(k) != plain(r)[k]]
         if differ: raise ConfigError(f"another recipe was run here: '{differ[0]}' differs", out, "choose another folder with out=, or delete this one")
         if (run := Run(out)).done: return run
+    model = build(r)
+    if r.data.size % getattr(model.config, "stride", 1): raise ConfigError(f"images of {r.data.size} px do not suit it", "data.size", f"use a multiple of {model.config.stride}")
     run, start = Run(out, r, r.train.seed), time.time()
     pool = pool_of(r.data)
     data = Batches(Items(pool, r.data.size, augment=True), r.train.batch_size, r.train.seed, r.train.workers, together=2 if r.data.pairs else 1)
-    model = Learner(build(r), data, r.train, run, cpu=cpu).fit()
+    learner = Learner(model, data, r.train, run, cpu=cpu)
+    model, device = learner.fit(), str(learner.acc.device)
     held_out = calibrate(model, World("val", r.data.size, r.data.seed, r.data.categories, n=r.validate))
     model.save_pretrained(run.path/"model")
-    return run.finish(seconds=time.time() - start, parameters=parameters(model), threshold=model.config.threshold, limit=model.config.limit, validation=held_out.compute())
+    return run.finish(seconds=time.time() - start, device=device, parameters=parameters(model), threshold=model.config.threshold, limit=model.config.limit, validation=held_out.compute())
 
 # %% ../nbs/70_recipes.ipynb #c015
 CARD = """---
@@ -112,12 +115,16 @@ tags: [anomaly-detection, industrial-inspection]
 
 {system}, preset {preset}: {parameters:,} parameters, half precision. Trained on the procedural world alone ({categories} categories, {images:,} images of {size} px, seed {data_seed}); no real photograph was used.
 
-Remake it: `{command}` (seed {seed}; {seconds:.0f} s on {device}, {threads} threads; commit {commit}).
+Remake it: `{command}` (seed {seed}; {seconds:.0f} s after the last start on {device}, {threads} threads; commit {commit}).
 
-Held-out procedural images ({n}, the trained categories): image AUROC {image_auroc:.3f}, pixel AUROC {pixel_auroc:.3f}, AUPRO {aupro:.3f}, pixel AP {pixel_ap:.3f}.
+Held-out procedural images ({n}, the trained categories): image AUROC {image_auroc}, pixel AUROC {pixel_auroc}, AUPRO {aupro}, pixel AP {pixel_ap}.
 {more}
 Use: `from iad_nb.inspector import load; load("{name}").inspect("photo.jpg")`
 """
+
+def _leaves(tree, prefix=""):
+    "A nested dict as {'a.b': value}."
+    return {k2: v2 for k, v in tree.items() for k2, v2 in (_leaves(v, f"{prefix}{k}.") if isinstance(v, dict) else {prefix + k: v}).items()}
 
 def save_snapshot(run, folder, more=""):
     "Write a finished run's model in half precision, with a model card, to a folder; returns the folder."
@@ -126,8 +133,8 @@ def save_snapshot(run, folder, more=""):
     c, m, env = run.config, run.metrics, read_json(run.path/"env.json")
     model = pretrained(AutoModel, run.path/"model").half()
     model.save_pretrained(folder)
-    changes = [f"train.seed={c['train']['seed']}"] if c["train"]["seed"] else []
+    changes = [f"{k}={v}" for k, v in _leaves(c).items() if k != "data.pool" and v != _leaves(plain(RECIPES[c["system"]]())).get(k)] if c["system"] in RECIPES else []
     write_text(folder/"README.md", CARD.format(name=folder.name, system=c["system"], preset=c["preset"], parameters=m["parameters"], categories=c["data"]["categories"], images=c["data"]["images"], size=c["data"]["size"],
-        data_seed=c["data"]["seed"], command=" ".join(["iad train", c["system"], *changes, "--snapshot", folder.name]), seed=c["train"]["seed"], seconds=m["seconds"], device=env["gpu"] or "CPU", threads=env["threads"], commit=env["commit"] and env["commit"][:10],
-        n=m["validation"]["images"], more=f"\n{more}\n" if more else "", **{k: m["validation"][k] for k in ("image_auroc", "pixel_auroc", "aupro", "pixel_ap")}))
+        data_seed=c["data"]["seed"], command=" ".join(["iad train", c["system"], *changes, "--snapshot", folder.name]), seed=c["train"]["seed"], seconds=m["seconds"], device=m["device"], threads=env["threads"], commit=env["commit"] and env["commit"][:10],
+        n=m["validation"]["images"], more=f"\n{more}\n" if more else "", **{k: "undefined" if m["validation"][k] is None else f"{m['validation'][k]:.3f}" for k in ("image_auroc", "pixel_auroc", "aupro", "pixel_ap")}))
     return folder
