@@ -163,9 +163,10 @@ class Evaluation:
         rng, k = np.random.default_rng(seed), len(self)
         draws = rng.multinomial(k, np.full(k, 1/k), n).astype(np.float32)
         s, y = np.array(self.scores), np.array(self.labels) > 0
-        rank = np.searchsorted(np.unique(s), s)
-        one = np.zeros((k, rank.max() + 1), np.float32); one[np.arange(k), rank] = 1
-        found = {f"image_{m}": v for m, v in _binned(draws @ (one*~y[:, None]), draws @ (one*y[:, None]), draws @ (one*y[:, None])).items() if m in ("auroc", "ap", "f1")}
+        order = np.argsort(s, kind="stable")
+        first = np.flatnonzero(np.diff(s[order], prepend=-np.inf))                        # equal scores are one level
+        level = lambda which: np.add.reduceat(draws[:, order]*which[order], first, axis=1)
+        found = {f"image_{m}": v for m, v in _binned(level(~y), level(y), level(y)).items() if m in ("auroc", "ap", "f1")}
         have = [i for i in range(k) if self.pixels[i] is not None]
         thin = lambda a: a[::max(1, len(a)//most)]
         if any(len(self.pixels[i][1]) for i in have):
