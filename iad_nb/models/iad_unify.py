@@ -113,10 +113,9 @@ class IADUnify(System):
 
     @classmethod
     def from_pretrained(cls, name, *args, **kwargs):
-        model = super().from_pretrained(name, *args, **kwargs)
-        model = model[0] if isinstance(model, tuple) else model
-        model.tokenizer = pretrained(PreTrainedTokenizerFast, name)
-        return model
+        found = super().from_pretrained(name, *args, **kwargs)
+        (found[0] if isinstance(found, tuple) else found).tokenizer = pretrained(PreTrainedTokenizerFast, name)
+        return found
 
     def square(self, images):
         "Images (H, W, 3) uint8 of any size as one tensor (B, 3, S, S) in [0, 1]."
