@@ -180,7 +180,7 @@ class Learner:
 
     def train_step(self, batches):
         "One optimiser step over `accumulate` micro-batches; returns the mean of each loss over them and over processes."
-        c, total = self.c, {}
+        c, total, self.model.progress = self.c, {}, self.step/self.c.steps
         for g in self.opt.param_groups: g["lr"] = c.lr*lr_factor(self.step, c)
         for j in range(c.accumulate):
             random.seed(int(spawn(c.seed, "step", self.step, j).integers(2**62)))                                          # the same in all processes

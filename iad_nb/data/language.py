@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TERMS', 'PRODUCT_WORDS', 'MATERIAL_WORDS', 'PLACES', 'EXTENTS', 'SHAPES', 'WORDS', 'NONE', 'TYPED', 'SLOTS', 'KINDS',
-           'GUESSERS', 'an', 'Term', 'canonical', 'facts', 'caption', 'answers', 'in_words', 'questions', 'balance',
-           'draw_options', 'Tally', 'standard', 'multiple_choice', 'blind', 'annotate', 'to_mmad']
+           'GUESSERS', 'an', 'Term', 'canonical', 'facts', 'caption', 'instruction', 'answers', 'in_words', 'questions',
+           'balance', 'draw_options', 'Tally', 'standard', 'multiple_choice', 'blind', 'annotate', 'to_mmad']
 
 # %% ../../nbs/17_data.language.ipynb #c002
 import functools
@@ -133,6 +133,24 @@ def _defective(f, one):
     return text + ". " + " ".join(rest) if rest else text + "."
 
 # %% ../../nbs/17_data.language.ipynb #c026
+def instruction(
+    sample,          # a `Sample` or its `facts`
+    seed=0,          # another seed, other words and other particulars
+) -> str:
+    "A request to paint what the sample shows."
+    f = facts(sample)
+    rng = spawn(seed, f["id"], "instruction")
+    def one(*options): return options[rng.integers(len(options))]
+    if not f["defective"]: return one("Paint", "Show", "Restore") + f" the {f['product']} without " + one("any defect.", "a defect.", "fault.")
+    t = TERMS.get(f.get("defect"))
+    name = "defect" if t is None else one(t.name, t.name, *t.synonyms)
+    words = [one(*WORDS[k][f[k]]) for k in ("severity", "scale", "orientation") if f.get(k) in WORDS[k] and rng.random() < .4]
+    noun = " ".join([*words, name])
+    where = " " + one(*PLACES[f["location"]]) if "location" in f and rng.random() < .4 else ""
+    verb, at = one(("Paint", "on"), ("Draw", "on"), ("Add", "to"))
+    return f"{verb} {noun if t is not None and not t.counted and name == t.name else an(noun)} {at} the {f['product']}{where}."
+
+# %% ../../nbs/17_data.language.ipynb #c029
 NONE = "there is no defect"
 TYPED = ("type", "cause", "impact", "suggestion")                            # kinds whose answer follows from the type
 SLOTS = tuple(f"box {i}" for i in range(8))                                  # a box is measured, not a word; these stand for boxes
@@ -160,7 +178,7 @@ def answers(f):
     a |= dict(product=f["category"] or None, material=f.get("material"))
     return {k: a[k] for k in KINDS if a[k] is not None}
 
-# %% ../../nbs/17_data.language.ipynb #c027
+# %% ../../nbs/17_data.language.ipynb #c030
 def in_words(kind, answer):
     "An answer's key as it is said, where it does not depend on the sample."
     if answer == NONE: return NONE
@@ -187,7 +205,7 @@ def questions(
         rows.append(dict(question=_wording(kind, f, rng), answer=said, kind=kind))
     return rows
 
-# %% ../../nbs/17_data.language.ipynb #c031
+# %% ../../nbs/17_data.language.ipynb #c034
 def balance(counts, k):
     "Counts {answer: n} with the largest lowered to a common ceiling, so that none is more than 1/k of their sum."
     n = np.array(sorted(counts.values(), reverse=True), float)
@@ -207,7 +225,7 @@ def draw_options(right, weights, k, rng):
     hit[min(int(u), k - 1)] = i                                              # whatever rounding does
     return [names[j] for j in rng.permutation(hit)]
 
-# %% ../../nbs/17_data.language.ipynb #c036
+# %% ../../nbs/17_data.language.ipynb #c039
 def _coarse(box): return [min(box[0]//50, 19), min(box[1]//50, 19), max(-(-box[2]//50), 1), max(-(-box[3]//50), 1)]      # in twentieths, outwards
 
 def _place(kind, f): return ("type", f["category"]) if kind in TYPED else (kind, "")    # where an answer is counted: these questions name the product
@@ -244,7 +262,7 @@ class Tally:
         k, weights = self.level(at, right)
         return draw_options(right, weights, k, rng) if rng.random() < self.rate(at, right) else None
 
-# %% ../../nbs/17_data.language.ipynb #c037
+# %% ../../nbs/17_data.language.ipynb #c040
 @functools.cache
 def standard():
     "The `Tally` of the embedded world, half of it normal: exact for types and products, measured on 500 defects for the rest, so nearly fair."
@@ -256,7 +274,7 @@ def standard():
     t.counts["presence", ""], t.counts["product", ""] = Counter(yes=1, no=1), Counter(CATEGORIES)
     return t
 
-# %% ../../nbs/17_data.language.ipynb #c039
+# %% ../../nbs/17_data.language.ipynb #c042
 def _said(kind, answer, shown, f, rng):
     "The text of one of the answers shown; for the right one the sample's own cause or suggestion."
     if kind not in ("cause", "suggestion") or answer == NONE: return in_words(kind, answer)
@@ -296,7 +314,7 @@ def multiple_choice(
         rows.append(dict(question=_wording(kind, f, rng), answer="ABCDE"[shown.index(right)], options=options, kind=kind))
     return rows
 
-# %% ../../nbs/17_data.language.ipynb #c044
+# %% ../../nbs/17_data.language.ipynb #c047
 GUESSERS = {    # what an answerer looks at: features of option i of a question
     "letter": lambda q, i: [i],
     "option": lambda q, i: [q["options"][i]],
@@ -338,7 +356,7 @@ def blind(
         rows.append(dict(kind=kind, n=len(b), chance=float(chance), blind=float(scores[how]), how=how))
     return rows
 
-# %% ../../nbs/17_data.language.ipynb #c055
+# %% ../../nbs/17_data.language.ipynb #c058
 def annotate(
     samples,         # an iterable of `Sample`s
     seed=0,

@@ -15,7 +15,7 @@ import cv2, numpy as np, torch
 from scipy import ndimage
 from tqdm import tqdm
 from transformers import PreTrainedModel
-from ..core import IADError, InputError, plain
+from ..core import ConfigError, IADError, InputError, plain
 from ..show import frame, grid, heat, html_image, html_table, outline
 from ..data.sample import read_image
 from ..metrics import Evaluation
@@ -84,6 +84,7 @@ def as_images(images):
 class System(PreTrainedModel):
     "A model with `loss` for the learner and `inspect` for people."
     tasks = ()
+    progress = 0.                                                            # of the training, in [0, 1): the learner sets it
 
     def loss(self, batch) -> dict:
         "{name: scalar, 'loss': total} of a batch."
@@ -91,6 +92,14 @@ class System(PreTrainedModel):
     def inspect(self, images, ask=None, vocabulary=None, reference=None) -> list:
         "An `Inspection` for each image."
         raise NotImplementedError
+    def measure(self, samples):
+        "Figures on held-out samples, {name: number}; thresholds are set to where F1 is largest."
+        result, _ = evaluate(self, samples)
+        self.config.limit, self.config.threshold = result.best_thresholds()
+        return result.compute()
+    def take(self, part, name):
+        "Start from a part that was trained before."
+        raise ConfigError(f"{type(self).__name__} has no part '{part}'", "start", "leave it out")
     def unsupported(self, **given):
         "Refuse arguments that this system has no use for."
         for name, value in given.items():
