@@ -31,6 +31,7 @@ class DataConfig:
     seed: int = 1
     pairs: bool = True             # defective images and their normal twins, side by side in the batch
     pool: str = ""                 # its folder; empty: <runs>/pools/<name>
+    kinds: str = ""                # of questions, with commas between; empty: all
     precompute: bool = True        # ask frozen parts once and keep what they say (the data is then not augmented); else in every step
 
 @dataclass
@@ -63,11 +64,11 @@ def _small(images=48_000, **kwargs): return dict(data=DataConfig(images=images),
 @recipe
 def autoencoder(): return Recipe("autoencoder", **_small(steps=4000, lr=2e-3, warmup=200, save_every=500))
 @recipe
-def iad_unify_understanding(): return Recipe("iad-unify", start=dict(expert="region-expert-tiny"), model=dict(trained=["backbone"]), validate=192, **_small(steps=2500, lr=2e-3, warmup=100))
+def iad_unify_understanding(): return Recipe("iad-unify", start=dict(expert="region-expert-tiny"), model=dict(trained=["backbone"]), validate=192, **_small(batch_size=16, steps=2400, lr=2e-3, warmup=100))
 @recipe
-def iad_unify_generation(): return Recipe("iad-unify", start=dict(all="iad-unify-understanding", vae="autoencoder"), model=dict(trained=["painter"]), validate=192, **_small(24_000, steps=2500, lr=1e-3, warmup=100))
+def iad_unify_generation(): return Recipe("iad-unify", start=dict(all="iad-unify-understanding", vae="autoencoder"), model=dict(trained=["painter"]), validate=192, **_small(16_000, steps=2000, lr=1e-3, warmup=100))
 @recipe
-def iad_unify(): return Recipe("iad-unify", start=dict(all="iad-unify-generation"), model=dict(trained=["backbone", "painter"]), validate=192, **_small(24_000, steps=1000, lr=3e-4, warmup=50))
+def iad_unify(): return Recipe("iad-unify", start=dict(all="iad-unify-generation"), model=dict(trained=["backbone", "painter"]), validate=192, **_small(16_000, steps=400, lr=3e-4, warmup=50))
 
 # %% ../nbs/70_recipes.ipynb #c009
 def get_recipe(name, changes=()):
@@ -108,7 +109,7 @@ def batches(r, model):
     pool, talks, kept = pool_of(r.data), hasattr(model, "tokenizer"), hasattr(model, "frozen") and r.data.precompute and "expert" not in model.config.trained
     items = Items(pool, r.data.size, augment=not kept)
     if talks:
-        items = Annotated(items)
+        items = Annotated(items, kinds=[k for k in r.data.kinds.split(",") if k])
         if model.tokenizer is None:
             some = [items[i] for i in range(min(3000, len(items)))]
             model.tokenizer = train_tokenizer((t for x in some for t in (x["caption"], x["instruction"], *(prompt_of(q["question"], q.get("options")) for q in x["qa"]), *(q["answer"] for q in x["qa"]))), model.config.backbone_config.text_config.vocab_size)
@@ -138,7 +139,7 @@ def train(
     model.save_pretrained(run.path/"model")
     return run.finish(seconds=time.time() - start, device=device, parameters=parameters(model), validation=validation)
 
-# %% ../nbs/70_recipes.ipynb #c017
+# %% ../nbs/70_recipes.ipynb #c019
 CARD = """---
 license: apache-2.0
 library_name: iad_nb
@@ -150,7 +151,7 @@ tags: [anomaly-detection, industrial-inspection]
 
 Remake it: `{command}` (seed {seed}; {seconds:.0f} s after the last start on {device}, {threads} threads; commit {commit}).
 
-Held-out procedural images ({n}, the trained categories): image AUROC {image_auroc}, pixel AUROC {pixel_auroc}, AUPRO {aupro}, pixel AP {pixel_ap}.
+Held-out procedural images ({n}, the trained categories): {figures}.
 {more}
 Use: `from iad_nb.inspector import load; load("{name}").inspect("photo.jpg")`
 """
@@ -166,8 +167,11 @@ def save_snapshot(run, folder, more=""):
     c, m, env = run.config, run.metrics, read_json(run.path/"env.json")
     model = pretrained(AutoModel, run.path/"model").half()
     model.save_pretrained(folder)
-    changes = [f"{k}={v}" for k, v in _leaves(c).items() if k != "data.pool" and v != _leaves(plain(RECIPES[c["system"]]())).get(k)] if c["system"] in RECIPES else []
+    name = c.get("name") or c["system"]
+    usual = _leaves(plain(get_recipe(name))) if name in RECIPES else {}
+    changes = [f"{k}={v}" for k, v in _leaves(c).items() if k not in ("data.pool", "name") and v != usual.get(k)] if usual else []
+    figures = ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in m["validation"].items() if isinstance(v, float))
     write_text(folder/"README.md", CARD.format(name=folder.name, system=c["system"], preset=c["preset"], parameters=m["parameters"], categories=c["data"]["categories"], images=c["data"]["images"], size=c["data"]["size"],
-        data_seed=c["data"]["seed"], command=" ".join(["iad train", c["system"], *changes, "--snapshot", folder.name]), seed=c["train"]["seed"], seconds=m["seconds"], device=m["device"], threads=env["threads"], commit=env["commit"] and env["commit"][:10],
-        n=m["validation"]["images"], more=f"\n{more}\n" if more else "", **{k: "undefined" if m["validation"][k] is None else f"{m['validation'][k]:.3f}" for k in ("image_auroc", "pixel_auroc", "aupro", "pixel_ap")}))
+        data_seed=c["data"]["seed"], command=" ".join(["iad train", name, *changes, "--snapshot", folder.name]), seed=c["train"]["seed"], seconds=m["seconds"], device=m["device"], threads=env["threads"], commit=env["commit"] and env["commit"][:10],
+        n=m["validation"]["images"], more=f"\n{more}\n" if more else "", figures=figures))
     return folder

@@ -148,7 +148,7 @@ def instruction(
     noun = " ".join([*words, name])
     where = " " + one(*PLACES[f["location"]]) if "location" in f and rng.random() < .4 else ""
     verb, at = one(("Paint", "on"), ("Draw", "on"), ("Add", "to"))
-    return f"{verb} {noun if t is not None and not t.counted and name == t.name else an(noun)} {at} the {f['product']}{where}."
+    return f"{verb} {an(noun) if t is None or t.counted else noun} {at} the {f['product']}{where}."
 
 # %% ../../nbs/17_data.language.ipynb #c029
 NONE = "there is no defect"

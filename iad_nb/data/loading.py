@@ -18,10 +18,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 import iad_nb.data.surface
-from ..core import ConfigError, DataError, atomic, plain, read_json, spawn, write_json
+from ..core import ConfigError, DataError, atomic, did_you_mean, plain, read_json, spawn, write_json
 from .sample import SCHEMA, Sample
 from .surface import World
-from .language import caption, facts, instruction, multiple_choice, questions, standard
+from .language import KINDS, caption, facts, instruction, multiple_choice, questions, standard
 
 # %% ../../nbs/19_data.loading.ipynb #c006
 def resize(image, size, mask=False):
@@ -118,13 +118,20 @@ class Batches:
 # %% ../../nbs/19_data.loading.ipynb #c017
 class Annotated(Dataset):
     "`Items` that also bring `caption`, `qa` (open and multiple choice) and `instruction`, from the ground truth of the item as it is."
-    def __init__(self, items, tally=None): self.items, self.tally = items, tally or standard()
+    def __init__(
+        self, items,
+        tally=None,           # `Tally` of the corpus; None: `standard()`
+        kinds=None,           # of questions; None: all
+    ):
+        for k in kinds or []:
+            if k not in KINDS: raise ConfigError(f"unknown kind of question '{k}'", "kinds", did_you_mean(k, KINDS))
+        self.items, self.tally, self.kinds = items, tally or standard(), set(kinds or KINDS)
     def __len__(self): return len(self.items)
     def __getitem__(self, place):
         item, (index, *_, epoch) = self.items[place], place if isinstance(place, tuple) else (place, 0)
         s = self.items.samples[index]
         f = facts(replace(s, image=None, mask=item["mask"], label=item["label"], defect=s.defect if item["label"] else None))
-        return item | dict(caption=caption(f, epoch), qa=questions(f, epoch, self.tally) + multiple_choice(f, epoch, self.tally), instruction=instruction(f, epoch))
+        return item | dict(caption=caption(f, epoch), qa=[q for q in (*questions(f, epoch, self.tally), *multiple_choice(f, epoch, self.tally)) if q["kind"] in self.kinds], instruction=instruction(f, epoch))
 
 # %% ../../nbs/19_data.loading.ipynb #c020
 class Precomputed(Dataset):

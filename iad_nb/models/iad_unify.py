@@ -9,6 +9,7 @@ __all__ = ['SPECIAL', 'CHAT', 'PARTS', 'MASKS', 'FOLLOW', 'train_tokenizer', 'ti
 
 # %% ../../nbs/42_models.iad_unify.ipynb #c002
 import hashlib
+from pathlib import Path
 import cv2, numpy as np, torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -18,7 +19,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig,
 from ..core import CheckpointError, ConfigError, InputError, did_you_mean
 from ..data.loading import resize
 from ..data.language import annotate, standard
-from ..backbones import freeze, parameters, pretrained, snapshots
+from ..backbones import freeze, hub, parameters, pretrained, snapshots
 from ..diffusion import UNET, VAE, decode, encode, noise_loss, sample
 from .system import System, as_images
 from .judging import evaluate_answers, evaluate_edits, summary
@@ -82,6 +83,7 @@ class IADUnifyConfig(PretrainedConfig):
         talk=128,                  # tokens of a training conversation: as many questions as fit
         weights=(1., 1., 1.),      # of segmentation, text, generation
         noise="scaled_linear",     # schedule of the diffusion
+        grounded=True,             # the painter is shown the region that it shall fill, as tokens
         drop=.1,                   # share of painter's conditions left out in training, for guidance
         outside=.1,                # weight of the noise outside the mask
         **kwargs,
@@ -90,7 +92,7 @@ class IADUnifyConfig(PretrainedConfig):
         self.expert_config, self.backbone_config = of(RegionExpertConfig, expert_config) or RegionExpertConfig.tiny(), of(Qwen3_5Config, backbone_config) or tiny_qwen()
         self.unet_config, self.vae_config = {**(unet_config or UNET["tiny"]), "in_channels": 9}, vae_config or VAE["tiny"]
         self.expert, self.regions, self.queries, self.region_token_id, self.query_token_id, self.image_size = expert, regions, queries, region_token_id, query_token_id, image_size
-        self.trained, self.lora, self.masks, self.talk, self.weights, self.noise, self.drop, self.outside = list(trained), lora, masks, talk, list(weights), noise, drop, outside
+        self.trained, self.lora, self.masks, self.talk, self.weights, self.noise, self.grounded, self.drop, self.outside = list(trained), lora, masks, talk, list(weights), noise, grounded, drop, outside
         for part in self.trained:
             if part not in PARTS: raise ConfigError(f"unknown part '{part}'", "trained", did_you_mean(part, PARTS))
         if masks not in MASKS: raise ConfigError(f"unknown schedule '{masks}'", "masks", did_you_mean(masks, MASKS))
@@ -168,7 +170,7 @@ class IADUnify(System):
         "An untrained system of pretrained parts (hub names or folders): Qwen3.5, a trained region expert, an inpainting pipeline; changes to the `paper` config."
         parts = dict(expert=pretrained(RegionExpert, expert), backbone=pretrained(Qwen3_5ForConditionalGeneration, backbone), unet=pretrained(UNet2DConditionModel, inpainting, subfolder="unet"), vae=pretrained(AutoencoderKL, inpainting, subfolder="vae"))
         tokenizer = pretrained(AutoTokenizer, backbone)
-        tokenizer.add_special_tokens(dict(additional_special_tokens=[SPECIAL[6], SPECIAL[7]]), replace_additional_special_tokens=False)
+        tokenizer.add_tokens(list(SPECIAL[6:]), special_tokens=True)
         if len(tokenizer) > parts["backbone"].get_input_embeddings().num_embeddings: parts["backbone"].resize_token_embeddings(len(tokenizer))
         sizes = {k: {a: v for a, v in parts[k[:-7]].config.items() if not a.startswith("_")} for k in ("unet_config", "vae_config")}
         ids = dict(zip(("region_token_id", "query_token_id"), tokenizer.convert_tokens_to_ids(SPECIAL[6:])))
@@ -204,7 +206,7 @@ class IADUnify(System):
 
     def take(self, part, name):
         "Start from what was trained before: part 'expert' or 'vae', or 'all'; name: a snapshot, folder or hub name."
-        if part == "vae": self.adopt(self.painter, "vae", pretrained(AutoencoderKL, name))
+        if part == "vae": self.adopt(self.painter, "vae", pretrained(AutoencoderKL, name, **(dict(subfolder="vae") if (Path(hub(name))/"vae").is_dir() else {})))
         elif part == "expert":
             self.adopt(self, "expert", pretrained(RegionExpert, name))
             self.config.expert = name if name in snapshots() and "expert" not in self.config.trained else None
@@ -227,10 +229,10 @@ class IADUnify(System):
 
     def fingerprint(self):
         "Identifies the frozen parts: what they say can be kept."
-        h = hashlib.sha256()
-        for m in (self.expert, self.painter.vae):
+        h, paints = hashlib.sha256(), "painter" in self.config.trained
+        for m in (self.expert, *([self.painter.vae] if paints else [])):
             for n, p in m.state_dict().items(): h.update(f"{n}{p.float().sum():.6g}{p.float().abs().sum():.6g}".encode())
-        return dict(weights=h.hexdigest()[:16], size=self.config.image_size, regions=self.config.regions, threshold=self.expert.config.threshold, painter="painter" in self.config.trained)
+        return dict(weights=h.hexdigest()[:16], size=self.config.image_size, regions=self.config.regions, threshold=self.expert.config.threshold, painter=paints)
 
     def square(self, images, mask=False):
         "Images (H, W, 3) uint8, or masks (H, W), of any size as one tensor (B, C, S, S) in [0, 1]."
@@ -301,11 +303,12 @@ class IADUnify(System):
         tokens = self.region_tokens(torch.where(drawn, batch["predicted"], batch["oracle"]).to(batch["image"].dtype))
         x, labels = self.inputs(self.scaled(batch["image"]), tokens, self.chat([self.conversation(qa) for qa in batch["qa"]]))
         h, said = self.backbone.model(**x).last_hidden_state[:, :-1], labels[:, 1:]
-        return F.cross_entropy(self.backbone.lm_head(h[said >= 0]).float(), said[said >= 0])
+        return F.cross_entropy(self.backbone.lm_head(h[said >= 0]).float(), said[said >= 0]) if (said >= 0).any() else 0*h.sum()
 
     def conversation(self, qa):
         "Questions in random order, as many as fit into `talk` tokens."
         talk, left = [], self.config.talk - 32 - self.config.regions
+        if not qa: return [("", None)]                                       # nothing is asked of this image
         for i in torch.randperm(len(qa)).tolist():
             turn = prompt_of(qa[i]["question"], qa[i].get("options")), qa[i]["answer"]
             n = len(self.tokenizer("".join(turn)).input_ids) + 9
@@ -328,7 +331,7 @@ class IADUnify(System):
     def noise_loss(self, batch):
         "Mean squared error of the noise that the painter sees in the latents; inside the hole it counts more."
         p, c, hole = self.painter, self.config, batch["hole"].to(batch["image"].dtype)
-        asked = self.context(blank(self.scaled(batch["image"]), hole), batch["asked"].to(hole.dtype), batch["instruction"])
+        asked = self.context(blank(self.scaled(batch["image"]), hole), batch["asked"].to(hole.dtype)*c.grounded, batch["instruction"])
         asked = torch.where(torch.rand(len(asked), 1, 1, device=asked.device) < c.drop, p.empty.to(asked.dtype), asked)
         small = F.interpolate(hole, size=batch["latents"].shape[2:], mode="area")
         return noise_loss(p.unet, batch["latents"].to(hole.dtype), asked, torch.cat([small, batch["hidden"].to(hole.dtype)], 1), c.noise, weight=small + c.outside)
@@ -394,7 +397,7 @@ class IADUnify(System):
         instructions,                  # one for all, or one for each
         seeds=0,                       # one for all, or one for each: the same seed paints the same
         steps=20, guidance=2.,         # of DPM-Solver++; weight of the instruction
-        regions="oracle",              # "none": the painter gets no region token (an ablation)
+        regions=None,                  # None: the mask's region, if the painter was trained on it; "none": no region token
         batch=16,
     ):
         "The images with something painted into the masks; every pixel outside is unchanged. Works on a window around the mask."
@@ -409,6 +412,7 @@ class IADUnify(System):
             if not m.any(): raise InputError("an empty mask", "edit", "mark where the defect shall be")
             if m.all(): raise InputError("the mask covers the whole image: nothing is left to continue", "edit", "mark a part of the image")
             if not q.strip(): raise InputError("an empty instruction", "edit", "say what shall be painted")
+        regions = regions or ("oracle" if self.config.grounded else "none")
         windows, out, p = [around(m, self.config.image_size) for m in masks], [], self.painter
         for k in range(0, n, batch):
             part = range(k, min(n, k + batch))
