@@ -7,6 +7,7 @@ __all__ = ['HUB', 'SNAPSHOTS', 'snapshots', 'hub', 'pretrained', 'parameters', '
 
 # %% ../nbs/30_backbones.ipynb #c002
 from pathlib import Path
+import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModel, Dinov2Config
@@ -51,7 +52,7 @@ class PatchFeatures(nn.Module):
         layers,            # depths, from 1
     ):
         super().__init__()
-        self.encoder, self.layers, self.patch = AutoModel.from_config(config, attn_implementation="eager" if config.hidden_size < 384 else "sdpa"), list(layers), config.patch_size
+        self.encoder, self.layers, self.patch = AutoModel.from_config(config, dtype=torch.get_default_dtype(), attn_implementation="eager" if config.hidden_size < 384 else "sdpa"), list(layers), config.patch_size
         for n, p in self.encoder.named_parameters(): p.requires_grad_("mask_token" not in n and not n.startswith("layernorm"))     # not on the way to the depths
         self.extra = 1 + getattr(config, "num_register_tokens", 0)
 
