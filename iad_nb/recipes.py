@@ -66,9 +66,9 @@ def autoencoder(): return Recipe("autoencoder", **_small(steps=4000, lr=2e-3, wa
 @recipe
 def iad_unify_understanding(): return Recipe("iad-unify", start=dict(expert="region-expert-tiny"), model=dict(trained=["backbone"]), validate=192, **_small(batch_size=16, steps=2400, lr=2e-3, warmup=100))
 @recipe
-def iad_unify_generation(): return Recipe("iad-unify", start=dict(all="iad-unify-understanding", vae="autoencoder"), model=dict(trained=["painter"]), validate=192, **_small(16_000, steps=2000, lr=1e-3, warmup=100))
+def iad_unify_generation(): return Recipe("iad-unify", start=dict(all="iad-unify-understanding", vae="autoencoder"), model=dict(trained=["painter"]), validate=64, **_small(16_000, batch_size=16, steps=1400, lr=1e-3, warmup=100))
 @recipe
-def iad_unify(): return Recipe("iad-unify", start=dict(all="iad-unify-generation"), model=dict(trained=["backbone", "painter"]), validate=192, **_small(16_000, steps=400, lr=3e-4, warmup=50))
+def iad_unify(): return Recipe("iad-unify", start=dict(all="iad-unify-generation"), model=dict(trained=["backbone", "painter"]), validate=96, **_small(16_000, batch_size=16, steps=100, lr=3e-4, warmup=10))
 
 # %% ../nbs/70_recipes.ipynb #c009
 def get_recipe(name, changes=()):

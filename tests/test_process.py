@@ -64,6 +64,22 @@ def test_bad_usage(tmp_path, photo, capsys):
     r = iad("inspect", tmp_path/"gone.png")                                                            # once as a process
     assert r.returncode == 2 and "no such file" in r.stderr and "Traceback" not in r.stderr
 
+def test_ask_and_edit(tmp_path, photo):
+    "Answers on the terminal; edits that leave the rest alone and depend on the seed only."
+    hole = np.zeros((128, 128), np.uint8); hole[30:50, 60:90] = 255
+    Image.fromarray(photo).save(tmp_path/"a.png"); Image.fromarray(hole).save(tmp_path/"m.png"); Image.fromarray(hole[:50]).save(tmp_path/"small.png"); Image.fromarray(hole*0).save(tmp_path/"empty.png")
+    r = iad("ask", tmp_path/"a.png", "Is there a defect in this image?", "Where in the image is the defect?", "--regions", "oracle", "--mask", tmp_path/"m.png")
+    assert r.returncode == 0 and r.stdout.count("?") == 2 and len(r.stdout.splitlines()) == 4, r.stderr
+    r = iad("ask", tmp_path/"a.png", "What is shown?", "-c", "a nut", "-c", "a pill")
+    assert r.returncode == 0 and r.stdout.splitlines()[1].strip() in ("a nut", "a pill")
+    edit = lambda *a: iad("edit", tmp_path/"a.png", "--prompt", "Add a severe scratch to the nut.", "--steps", 6, *a)
+    assert edit("--mask", tmp_path/"m.png", "--seed", 7, "--n", 2, "--out", tmp_path/"e.png").returncode == 0 and edit("--mask", tmp_path/"m.png", "--seed", 8).returncode == 0
+    seven, eight, again = (np.array(Image.open(tmp_path/n)) for n in ("e_7.png", "e_8.png", "a_edited.png"))
+    assert np.array_equal(eight, again) and not np.array_equal(seven, eight) and np.array_equal(seven[hole == 0], photo[hole == 0]) and (seven[hole > 0] != photo[hole > 0]).any()
+    for args, says in ((("ask", tmp_path/"a.png", " "), "empty question"), (("ask", tmp_path/"no.png", "What?"), "no.png"), (("ask", tmp_path/"a.png", "What?", "-m", "region-expert-tiny"), "cannot understand"), (("ask", tmp_path/"a.png", "What?", "-m", "iad-unify-tini"), "did you mean 'iad-unify-tiny'"),
+                       (("edit", tmp_path/"a.png", "--mask", tmp_path/"small.png", "--prompt", "A dent."), "128"), (("edit", tmp_path/"a.png", "--mask", tmp_path/"empty.png", "--prompt", "A dent."), "empty mask")):
+        r = iad(*args); assert r.returncode == 2 and says in r.stderr and "Traceback" not in r.stderr, (args, r.stderr)
+
 def test_full_disk_keeps_what_is_done(tmp_path, photo):
     (tmp_path/"in").mkdir()
     for i in range(40): Image.fromarray(photo).save(tmp_path/"in"/f"{i:02d}.png")
