@@ -32,6 +32,7 @@ class DataConfig:
     pairs: bool = True             # defective images and their normal twins, side by side in the batch
     pool: str = ""                 # its folder; empty: <runs>/pools/<name>
     kinds: str = ""                # of questions, with commas between; empty: all
+    forms: str = ""                # open, choice; empty: both
     precompute: bool = True        # ask frozen parts once and keep what they say (the data is then not augmented); else in every step
 
 @dataclass
@@ -64,11 +65,11 @@ def _small(images=48_000, **kwargs): return dict(data=DataConfig(images=images),
 @recipe
 def autoencoder(): return Recipe("autoencoder", **_small(steps=4000, lr=2e-3, warmup=200, save_every=500))
 @recipe
-def iad_unify_understanding(): return Recipe("iad-unify", start=dict(expert="region-expert-tiny"), model=dict(trained=["backbone"]), validate=192, **_small(batch_size=16, steps=2400, lr=2e-3, warmup=100))
+def iad_unify_understanding(): return Recipe("iad-unify", start=dict(expert="region-expert-tiny"), model=dict(trained=["backbone"]), validate=192, **_small(batch_size=16, steps=4000, lr=5e-4, warmup=100))
 @recipe
-def iad_unify_generation(): return Recipe("iad-unify", start=dict(all="iad-unify-understanding", vae="autoencoder"), model=dict(trained=["painter"]), validate=64, **_small(16_000, batch_size=16, steps=1400, lr=1e-3, warmup=100))
+def iad_unify_generation(): return Recipe("iad-unify", start=dict(all="iad-unify-understanding", vae="autoencoder"), model=dict(trained=["painter"]), validate=64, **_small(16_000, batch_size=16, steps=2200, lr=5e-4, warmup=100))
 @recipe
-def iad_unify(): return Recipe("iad-unify", start=dict(all="iad-unify-generation"), model=dict(trained=["backbone", "painter"]), validate=96, **_small(16_000, batch_size=16, steps=100, lr=3e-4, warmup=10))
+def iad_unify(): return Recipe("iad-unify", start=dict(all="iad-unify-generation"), model=dict(trained=["backbone", "painter"]), validate=96, **_small(16_000, batch_size=16, steps=200, lr=2e-4, warmup=20))
 
 # %% ../nbs/70_recipes.ipynb #c009
 def get_recipe(name, changes=()):
@@ -109,7 +110,7 @@ def batches(r, model):
     pool, talks, kept = pool_of(r.data), hasattr(model, "tokenizer"), hasattr(model, "frozen") and r.data.precompute and "expert" not in model.config.trained
     items = Items(pool, r.data.size, augment=not kept)
     if talks:
-        items = Annotated(items, kinds=[k for k in r.data.kinds.split(",") if k])
+        items = Annotated(items, **{what: [k for k in getattr(r.data, what).split(",") if k] for what in ("kinds", "forms")})
         if model.tokenizer is None:
             some = [items[i] for i in range(min(3000, len(items)))]
             model.tokenizer = train_tokenizer((t for x in some for t in (x["caption"], x["instruction"], *(prompt_of(q["question"], q.get("options")) for q in x["qa"]), *(q["answer"] for q in x["qa"]))), model.config.backbone_config.text_config.vocab_size)
