@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['SYSTEMS', 'RECIPES', 'CARD', 'DataConfig', 'Recipe', 'recipe', 'region_expert', 'autoencoder',
-           'iad_unify_understanding', 'iad_unify_generation', 'iad_unify', 'get_recipe', 'build', 'pool_of', 'started',
-           'batches', 'train', 'save_snapshot']
+           'iad_unify_understanding', 'iad_unify_generation', 'iad_unify', 'clip', 'industrial_diffusion', 'get_recipe',
+           'build', 'pool_of', 'started', 'batches', 'train', 'save_snapshot']
 
 # %% ../nbs/70_recipes.ipynb #c002
 from dataclasses import dataclass, field, replace
 import hashlib, json, time
+from itertools import islice
 from pathlib import Path
 from transformers import AutoModel
 from .core import CheckpointError, ConfigError, Run, did_you_mean, override, pick_device, plain, read_json, runs_root, seed_all, write_text
@@ -19,7 +20,8 @@ from .data.loading import Annotated, Batches, Items, Precomputed, make_pool
 from .learner import Learner, TrainConfig
 from .diffusion import Autoencoding, AutoencodingConfig
 from .models.region import RegionExpert, RegionExpertConfig
-from .models.iad_unify import IADUnify, IADUnifyConfig, prompt_of, train_tokenizer
+from .models.iad_unify import IADUnify, IADUnifyConfig
+from .models.diffusion import Contrast, ContrastConfig, IndustrialDiffusion, IndustrialDiffusionConfig
 
 # %% ../nbs/70_recipes.ipynb #c005
 @dataclass
@@ -47,7 +49,8 @@ class Recipe:
     validate: int = 512                                # images of the world's val split that it is measured on, and its thresholds are set on
     name: str = ""                                     # of the recipe
 
-SYSTEMS = {"region-expert": (RegionExpert, RegionExpertConfig), "autoencoder": (Autoencoding, AutoencodingConfig), "iad-unify": (IADUnify, IADUnifyConfig)}
+SYSTEMS = {"region-expert": (RegionExpert, RegionExpertConfig), "autoencoder": (Autoencoding, AutoencodingConfig), "iad-unify": (IADUnify, IADUnifyConfig),
+           "contrast": (Contrast, ContrastConfig), "industrial-diffusion": (IndustrialDiffusion, IndustrialDiffusionConfig)}
 RECIPES = {}
 
 def recipe(make):
@@ -71,7 +74,13 @@ def iad_unify_generation(): return Recipe("iad-unify", start=dict(all="iad-unify
 @recipe
 def iad_unify(): return Recipe("iad-unify", start=dict(all="iad-unify-generation"), model=dict(trained=["backbone", "painter"]), validate=96, **_small(16_000, batch_size=16, steps=200, lr=2e-4, warmup=20))
 
-# %% ../nbs/70_recipes.ipynb #c009
+# %% ../nbs/70_recipes.ipynb #c010
+@recipe
+def clip(): return Recipe("contrast", **_small(batch_size=64, steps=1500, lr=1e-3, warmup=100))
+@recipe
+def industrial_diffusion(): return Recipe("industrial-diffusion", start=dict(clip="clip", vae="autoencoder"), validate=256, **_small(batch_size=32, steps=4000, lr=5e-4, warmup=200, weight_decay=1e-4, betas=[.9, .999], ema=.999))
+
+# %% ../nbs/70_recipes.ipynb #c011
 def get_recipe(name, changes=()):
     "The recipe of a name with `key=value` changes."
     if name not in RECIPES: raise ConfigError(f"unknown recipe '{name}'", "recipe", did_you_mean(name, RECIPES))
@@ -89,7 +98,7 @@ def build(r):
     try: return cls(getattr(config, r.preset)(**r.model))
     except (TypeError, ValueError, RuntimeError) as e: raise ConfigError(f"these sizes do not fit together: {e}", f"model={r.model}", "see the system's config") from e
 
-# %% ../nbs/70_recipes.ipynb #c014
+# %% ../nbs/70_recipes.ipynb #c016
 def pool_of(d):
     "The `Pool` of a data config, made if it is not there."
     world = World("train", d.size, d.seed, d.categories, n=d.images, pairs=d.pairs)
@@ -107,13 +116,12 @@ def started(r, model):
 
 def batches(r, model):
     "`Batches` of a recipe, with the words and the precomputed arrays that a model asks for."
-    pool, talks, kept = pool_of(r.data), hasattr(model, "tokenizer"), hasattr(model, "frozen") and r.data.precompute and "expert" not in model.config.trained
+    pool, kept = pool_of(r.data), hasattr(model, "frozen") and r.data.precompute and "expert" not in getattr(model.config, "trained", ())
     items = Items(pool, r.data.size, augment=not kept)
-    if talks:
-        items = Annotated(items, **{what: [k for k in getattr(r.data, what).split(",") if k] for what in ("kinds", "forms")})
-        if model.tokenizer is None:
-            some = [items[i] for i in range(min(3000, len(items)))]
-            model.tokenizer = train_tokenizer((t for x in some for t in (x["caption"], x["instruction"], *(prompt_of(q["question"], q.get("options")) for q in x["qa"]), *(q["answer"] for q in x["qa"]))), model.config.backbone_config.text_config.vocab_size)
+    if model.talks:
+        annotated = lambda x: Annotated(x, **{what: [k for k in getattr(r.data, what).split(",") if k] for what in ("kinds", "forms")})
+        if model.tokenizer is None: model.tokenizer = model.make_tokenizer(list(islice(annotated(Items(pool, r.data.size)), 3000)))
+        items = annotated(items)
     if kept:
         about = model.fingerprint()
         items = Precomputed(items, model.eval().frozen, pool.folder/f"frozen-{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]}", about)
@@ -140,7 +148,7 @@ def train(
     model.save_pretrained(run.path/"model")
     return run.finish(seconds=time.time() - start, device=device, parameters=parameters(model), validation=validation)
 
-# %% ../nbs/70_recipes.ipynb #c019
+# %% ../nbs/70_recipes.ipynb #c021
 CARD = """---
 license: apache-2.0
 library_name: iad_nb

@@ -50,10 +50,10 @@ def tiny_qwen(vocab=1024, hidden=128, layers=4, head=32, vision=64):
         vision_config=dict(depth=2, hidden_size=vision, intermediate_size=2*vision, num_heads=vision//32, patch_size=16, spatial_merge_size=2, temporal_patch_size=2, out_hidden_size=hidden, num_position_embeddings=256),
         image_token_id=5, video_token_id=vocab - 1, vision_start_token_id=3, vision_end_token_id=4, tie_word_embeddings=True)
 
-def paper_qwen():
-    "A Qwen3.5 of 4.5 G parameters; the published weights bring their own config (`pretrained`)."
+def paper_qwen(**kwargs):
+    "A Qwen3.5 of 4.5 G parameters; the published weights bring their own config (`IADUnify.of`)."
     return Qwen3_5Config(text_config=dict(hidden_size=2560, intermediate_size=9216, num_hidden_layers=32, num_attention_heads=16, num_key_value_heads=4, tie_word_embeddings=True),
-                         vision_config=dict(depth=24, hidden_size=1024, intermediate_size=4096, out_hidden_size=2560), tie_word_embeddings=True)
+                         vision_config=dict(depth=24, hidden_size=1024, intermediate_size=4096, out_hidden_size=2560), tie_word_embeddings=True, **kwargs)
 
 PARTS = ("expert", "backbone", "painter")
 MASKS = dict(          # training-mask schedules: shares of the (oracle, predicted) reading at a progress of the training in [0, 1]
@@ -104,7 +104,7 @@ class IADUnifyConfig(PretrainedConfig):
     def paper(cls, **kwargs):
         "DINOv2-base expert, Qwen3.5-4B with LoRA, the inpainting U-Net and autoencoder of Stable Diffusion 1.5."
         return cls(**{**dict(expert_config=RegionExpertConfig.paper(), backbone_config=paper_qwen(), unet_config=UNET["paper"], vae_config=VAE["paper"], regions=8, queries=64, image_size=448, lora=16, talk=1024,
-                             region_token_id=248_055, query_token_id=248_056), **kwargs})
+                             region_token_id=248_200, query_token_id=248_201), **kwargs})
 
 # %% ../../nbs/42_models.iad_unify.ipynb #c010
 def vision_patches(
@@ -144,7 +144,7 @@ def blank(images, holes): return images*(1 - holes) + .5*holes
 # %% ../../nbs/42_models.iad_unify.ipynb #c016
 class IADUnify(System):
     "A frozen region expert whose findings become tokens in the prompt of a shared vision-language backbone, which answers questions and directs a painter."
-    config_class, base_model_prefix, tasks = IADUnifyConfig, "iad_unify", ("segment", "understand", "generate")
+    config_class, base_model_prefix, tasks, talks = IADUnifyConfig, "iad_unify", ("segment", "understand", "generate"), True
     _keys_to_ignore_on_load_missing = [r"^expert\.", r"^painter\.(unet|vae)\."]        # they have folders of their own
 
     def __init__(self, config, tokenizer=None, **parts):                     # parts that exist already: expert, backbone, unet, vae
@@ -177,32 +177,20 @@ class IADUnify(System):
         return cls(IADUnifyConfig.paper(**{**dict(expert_config=parts["expert"].config, backbone_config=parts["backbone"].config, **sizes, **ids), **changes}), tokenizer, **parts)
 
     @property
-    def folders(self):
-        "Parts that are saved in folders of their own, which their own libraries open: {name: (class, owner, attribute)}."
-        return ({} if self.config.expert else dict(expert=(RegionExpert, self, "expert"))) | dict(unet=(UNet2DConditionModel, self.painter, "unet"), vae=(AutoencoderKL, self.painter, "vae"))
-
-    def save_pretrained(self, folder, **kwargs):
-        own = {k: v for k, v in self.state_dict().items() if not k.startswith(("expert.", "painter.unet.", "painter.vae."))}
-        super().save_pretrained(folder, state_dict=own, **kwargs)
-        for name, (_, owner, attribute) in self.folders.items(): getattr(owner, attribute).save_pretrained(f"{folder}/{name}")
-        if self.tokenizer is not None: self.tokenizer.save_pretrained(folder)
+    def folders(self): return ({} if self.config.expert else dict(expert=(RegionExpert, self, "expert"))) | dict(unet=(UNet2DConditionModel, self.painter, "unet"), vae=(AutoencoderKL, self.painter, "vae"))
+    @property
+    def elsewhere(self): return ["expert"] if self.config.expert else []
 
     @classmethod
     def from_pretrained(cls, name, *args, **kwargs):
         found = super().from_pretrained(name, *args, **kwargs)
         model = found[0] if isinstance(found, tuple) else found
-        model.tokenizer = pretrained(PreTrainedTokenizerFast, name)
-        for part, (kind, owner, attribute) in model.folders.items(): model.adopt(owner, attribute, pretrained(kind, name, subfolder=part))
         if model.config.expert: model.adopt(model, "expert", pretrained(RegionExpert, model.config.expert))
         return found
 
     def adopt(self, owner, attribute, trained):
-        "Take over a trained part's weights."
-        part = getattr(owner, attribute)
-        try: part.load_state_dict(trained.state_dict())
-        except RuntimeError as e: raise CheckpointError(f"another size than the config says: {str(e).splitlines()[-1].strip()[:200]}", attribute, "use the config that it was trained with") from e
-        if attribute == "vae": part.register_to_config(scaling_factor=trained.config.scaling_factor)
-        if attribute == "expert": self.config.expert_config = part.config = trained.config
+        super().adopt(owner, attribute, trained)
+        if attribute == "expert": self.config.expert_config = self.expert.config = trained.config
 
     def take(self, part, name):
         "Start from what was trained before: part 'expert' or 'vae', or 'all'; name: a snapshot, folder or hub name."
@@ -217,6 +205,10 @@ class IADUnify(System):
             self.tokenizer, self.config.expert, self.config.expert_config, self.expert.config = other.tokenizer, other.config.expert, other.config.expert_config, other.expert.config
             self.painter.vae.register_to_config(scaling_factor=other.painter.vae.config.scaling_factor)
         else: raise ConfigError(f"no part '{part}'", "start", "use expert, vae or all")
+
+    def make_tokenizer(self, items):
+        "A tokenizer for the texts of annotated items."
+        return train_tokenizer((t for x in items for t in (x["caption"], x["instruction"], *(prompt_of(q["question"], q.get("options")) for q in x["qa"]), *(q["answer"] for q in x["qa"]))), self.config.backbone_config.text_config.vocab_size)
 
     def measure(self, samples):
         "Accuracy of the answers under the oracle and the predicted reading, and fidelity of the edits."

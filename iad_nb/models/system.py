@@ -14,8 +14,9 @@ from itertools import islice
 import cv2, numpy as np, torch
 from scipy import ndimage
 from tqdm import tqdm
-from transformers import PreTrainedModel
-from ..core import ConfigError, IADError, InputError, plain
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from ..core import CheckpointError, ConfigError, IADError, InputError, plain
+from ..backbones import pretrained
 from ..show import frame, grid, heat, html_image, html_table, outline
 from ..data.sample import read_image
 from ..metrics import Evaluation
@@ -83,7 +84,7 @@ def as_images(images):
 
 class System(PreTrainedModel):
     "A model with `loss` for the learner and `inspect` for people."
-    tasks = ()
+    tasks, talks, tokenizer = (), False, None                                # talks: it reads text, and has a tokenizer
     progress = 0.                                                            # of the training, in [0, 1): the learner sets it
 
     def loss(self, batch) -> dict:
@@ -97,6 +98,28 @@ class System(PreTrainedModel):
         result, _ = evaluate(self, samples)
         self.config.limit, self.config.threshold = result.best_thresholds()
         return result.compute()
+    @property
+    def folders(self):
+        "Parts that are saved in folders of their own, which their own libraries open: {name: (class, owner, attribute)}."
+        return {}
+    elsewhere = ()                                                           # parts that are not saved with it
+    def save_pretrained(self, folder, **kwargs):
+        apart = [next(n for n, m in self.named_modules() if m is getattr(owner, attribute)) for _, owner, attribute in self.folders.values()] + list(self.elsewhere)
+        super().save_pretrained(folder, **{**({} if not apart else dict(state_dict={k: v for k, v in self.state_dict().items() if not k.startswith(tuple(f"{a}." for a in apart))})), **kwargs})
+        for name, (_, owner, attribute) in self.folders.items(): getattr(owner, attribute).save_pretrained(f"{folder}/{name}")
+        if self.tokenizer is not None: self.tokenizer.save_pretrained(folder)
+    @classmethod
+    def from_pretrained(cls, name, *args, **kwargs):
+        found = super().from_pretrained(name, *args, **kwargs)
+        model = found[0] if isinstance(found, tuple) else found
+        for part, (kind, owner, attribute) in model.folders.items(): model.adopt(owner, attribute, pretrained(kind, name, subfolder=part))
+        if model.talks: model.tokenizer = pretrained(PreTrainedTokenizerFast, name)
+        return found
+    def adopt(self, owner, attribute, trained):
+        "Take over a trained part's weights."
+        try: getattr(owner, attribute).load_state_dict(trained.state_dict())
+        except RuntimeError as e: raise CheckpointError(f"another size than the config says: {str(e).splitlines()[-1].strip()[:200]}", attribute, "use the config that it was trained with") from e
+        if attribute == "vae": getattr(owner, attribute).register_to_config(scaling_factor=trained.config.scaling_factor)
     def take(self, part, name):
         "Start from a part that was trained before."
         raise ConfigError(f"{type(self).__name__} has no part '{part}'", "start", "leave it out")
