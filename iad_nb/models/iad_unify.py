@@ -193,18 +193,19 @@ class IADUnify(System):
         if attribute == "expert": self.config.expert_config = self.expert.config = trained.config
 
     def take(self, part, name):
-        "Start from what was trained before: part 'expert' or 'vae', or 'all'; name: a snapshot, folder or hub name."
+        "Start from what was trained before: part 'expert', 'vae' or 'painter' (with its vae), or 'all'; name: a snapshot, folder or hub name."
         if part == "vae": self.adopt(self.painter, "vae", pretrained(AutoencoderKL, name, **(dict(subfolder="vae") if (Path(hub(name))/"vae").is_dir() else {})))
         elif part == "expert":
             self.adopt(self, "expert", pretrained(RegionExpert, name))
             self.config.expert = name if name in snapshots() and "expert" not in self.config.trained else None
-        elif part == "all":
+        elif part in ("all", "painter"):
             other = pretrained(IADUnify, name)
-            try: self.load_state_dict(other.state_dict())
+            mine, theirs = (self, other) if part == "all" else (self.painter, other.painter)
+            try: mine.load_state_dict(theirs.state_dict())
             except RuntimeError as e: raise CheckpointError(f"another size: {str(e).splitlines()[-1].strip()[:200]}", name, "use the settings that it was trained with") from e
-            self.tokenizer, self.config.expert, self.config.expert_config, self.expert.config = other.tokenizer, other.config.expert, other.config.expert_config, other.expert.config
             self.painter.vae.register_to_config(scaling_factor=other.painter.vae.config.scaling_factor)
-        else: raise ConfigError(f"no part '{part}'", "start", "use expert, vae or all")
+            if part == "all": self.tokenizer, self.config.expert, self.config.expert_config, self.expert.config = other.tokenizer, other.config.expert, other.config.expert_config, other.expert.config
+        else: raise ConfigError(f"no part '{part}'", "start", "use expert, vae, painter or all")
 
     def make_tokenizer(self, items):
         "A tokenizer for the texts of annotated items."
