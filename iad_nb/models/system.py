@@ -112,8 +112,9 @@ class System(PreTrainedModel):
     def from_pretrained(cls, name, *args, **kwargs):
         found = super().from_pretrained(name, *args, **kwargs)
         model = found[0] if isinstance(found, tuple) else found
-        for part, (kind, owner, attribute) in model.folders.items(): model.adopt(owner, attribute, pretrained(kind, name, subfolder=part))
-        if model.talks: model.tokenizer = pretrained(PreTrainedTokenizerFast, name)
+        inside = f"{kwargs['subfolder']}/" if kwargs.get("subfolder") else ""
+        for part, (kind, owner, attribute) in model.folders.items(): model.adopt(owner, attribute, pretrained(kind, name, subfolder=inside + part))
+        if model.talks: model.tokenizer = pretrained(PreTrainedTokenizerFast, name, subfolder=inside)
         return found
     def adopt(self, owner, attribute, trained):
         "Take over a trained part's weights."
