@@ -61,11 +61,13 @@ def inspect(
     reference: list[str] = typer.Option(None, "--reference", "-r", help="Normal images of the same product: file, folder or pattern; may be repeated."),
     out: Path = typer.Option("inspection", "--out", "-o", help="Folder for results.jsonl, overlays and report.html."),
     ask: list[str] = typer.Option(None, "--ask", help="A question about each image, for a model that answers; may be repeated."),
+    vocabulary: str = typer.Option(None, help="Names of defects, with commas between, for a model that names them."),
     model: str = MODEL, device: str = DEVICE, batch: int = BATCH, resolution: int = RESOLUTION,
 ):
     "Find defects in images: overlays, JSON lines and a report."
     from iad_nb.inspector import inspect_files, load
-    with stoppable(f"what was done is in {out}"): s = inspect_files(load(model, device), paths, out, reference, batch=batch, resolution=resolution, ask=ask or None)
+    names = dict(vocabulary=[n.strip() for n in vocabulary.split(",")]) if vocabulary else {}
+    with stoppable(f"what was done is in {out}"): s = inspect_files(load(model, device), paths, out, reference, batch=batch, resolution=resolution, ask=ask or None, **names)
     say.print(f"{s['images']} images, {s['defective']} defective, {s['failed']} failed; {s['images_per_second']:.1f} images/s\nreport: {out/'report.html'}", soft_wrap=True)
     if s["failed"]: raise typer.Exit(1)
 

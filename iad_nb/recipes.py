@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SYSTEMS', 'RECIPES', 'CARD', 'DataConfig', 'Recipe', 'recipe', 'region_expert', 'autoencoder', 'iad_unify_grounding',
-           'iad_unify_understanding', 'iad_unify_generation', 'iad_unify', 'clip', 'industrial_diffusion', 'get_recipe',
-           'build', 'pool_of', 'started', 'batches', 'train', 'save_snapshot']
+           'iad_unify_understanding', 'iad_unify_generation', 'iad_unify', 'clip', 'industrial_diffusion',
+           'diffuse_defect', 'get_recipe', 'build', 'pool_of', 'started', 'batches', 'train', 'save_snapshot']
 
 # %% ../nbs/70_recipes.ipynb #c002
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,7 @@ from .diffusion import Autoencoding, AutoencodingConfig
 from .models.region import RegionExpert, RegionExpertConfig
 from .models.iad_unify import IADUnify, IADUnifyConfig
 from .models.diffusion import Contrast, ContrastConfig, IndustrialDiffusion, IndustrialDiffusionConfig
+from .models.diffuse_defect import DiffuseDefect, DiffuseDefectConfig
 
 # %% ../nbs/70_recipes.ipynb #c005
 @dataclass
@@ -50,7 +51,7 @@ class Recipe:
     name: str = ""                                     # of the recipe
 
 SYSTEMS = {"region-expert": (RegionExpert, RegionExpertConfig), "autoencoder": (Autoencoding, AutoencodingConfig), "iad-unify": (IADUnify, IADUnifyConfig),
-           "contrast": (Contrast, ContrastConfig), "industrial-diffusion": (IndustrialDiffusion, IndustrialDiffusionConfig)}
+           "contrast": (Contrast, ContrastConfig), "industrial-diffusion": (IndustrialDiffusion, IndustrialDiffusionConfig), "diffuse-defect": (DiffuseDefect, DiffuseDefectConfig)}
 RECIPES = {}
 
 def recipe(make):
@@ -84,6 +85,8 @@ def iad_unify(): return Recipe("iad-unify", start=dict(all="iad-unify-understand
 def clip(): return Recipe("contrast", **_small(batch_size=64, steps=1500, lr=1e-3, warmup=100))
 @recipe
 def industrial_diffusion(): return Recipe("industrial-diffusion", start=dict(clip="clip", vae="autoencoder"), validate=256, **_small(batch_size=32, steps=4000, lr=5e-4, warmup=200, weight_decay=1e-4, betas=[.9, .999], ema=.999))
+@recipe
+def diffuse_defect(): return Recipe("diffuse-defect", start=dict(diffusion="industrial-diffusion"), **_small(batch_size=16, steps=3000, lr=5e-4, warmup=200, schedule="polynomial", power=.9, weight_decay=1e-4))
 
 # %% ../nbs/70_recipes.ipynb #c011
 def get_recipe(name, changes=()):

@@ -87,7 +87,11 @@ class DiffuseDefect(System):
 
     def take(self, part, name):
         "Start from a trained diffusion model: part 'diffusion'; 'all': from another DiffuseDefect."
-        if part == "diffusion": self.adopt(self, "diffusion", pretrained(IndustrialDiffusion, name))
+        if part == "diffusion":
+            self.diffusion, self.named = freeze(pretrained(IndustrialDiffusion, name)), {}
+            c = self.diffusion.config
+            if list(c.unet_config["block_out_channels"]) != self.masks.config.widths: raise ConfigError(f"its maps have {list(c.unet_config['block_out_channels'])} channels, the mask generator reads {self.masks.config.widths}", name, "set model.masks_config.widths")
+            self.config.diffusion_config, self.config.image_size = c, c.image_size
         elif part == "all": other = pretrained(DiffuseDefect, name); self.load_state_dict(other.state_dict()); self.adopt(self, "diffusion", other.diffusion)
         else: raise ConfigError(f"no part '{part}'", "start", "use diffusion or all")
 
