@@ -78,7 +78,7 @@ def iad_unify_understanding(): return Recipe("iad-unify", start=dict(all="iad-un
 @recipe
 def iad_unify_generation(): return Recipe("iad-unify", start=dict(all="iad-unify-grounding", vae="autoencoder"), model=dict(trained=["painter"]), validate=48, **_small(16_000, batch_size=16, steps=1700, lr=5e-4, warmup=100))
 @recipe
-def iad_unify(): return Recipe("iad-unify", start=dict(all="iad-unify-understanding", painter="iad-unify-generation"), model=dict(trained=["backbone", "painter"]), validate=96, **_small(16_000, batch_size=16, steps=250, lr=2e-4, warmup=20))
+def iad_unify(): return Recipe("iad-unify", start=dict(all="iad-unify-understanding", painter="iad-unify-generation"), model=dict(trained=["backbone", "painter"]), validate=48, **_small(16_000, batch_size=16, steps=120, lr=2e-4, warmup=20, ema=.98))
 
 # %% ../nbs/70_recipes.ipynb #c010
 @recipe

@@ -262,7 +262,7 @@ class RegionExpert(System):
                 judged[k] = max(judged[k], s)
         found = []
         for image, (t, weight), s in zip(images, total, judged):
-            p = (t/weight).sigmoid().numpy()
+            p = (t/weight).sigmoid().float().numpy()
             n = max(1, p.size//1000)
             top = float(np.partition(p.ravel(), -n)[-n:].mean())                          # the hottest 0.1 %
             score = top if memory is not None else (top + 1/(1 + math.exp(-s)))/2
