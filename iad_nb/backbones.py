@@ -6,6 +6,7 @@
 __all__ = ['HUB', 'SNAPSHOTS', 'snapshots', 'hub', 'pretrained', 'parameters', 'freeze', 'tiny_dinov2', 'PatchFeatures']
 
 # %% ../nbs/30_backbones.ipynb #c002
+import logging
 from pathlib import Path
 import torch
 from safetensors import SafetensorError
@@ -13,6 +14,7 @@ from torch import nn
 from transformers import AutoModel, Dinov2Config
 import iad_nb.core
 from .core import CheckpointError
+if not torch.cuda.is_available(): logging.getLogger("transformers.integrations.hub_kernels").setLevel(logging.ERROR)          # it advises to install CUDA kernels
 
 # %% ../nbs/30_backbones.ipynb #c005
 HUB = dict(dinov2="facebook/dinov2-base", dinov2_small="facebook/dinov2-small", dinov2_large="facebook/dinov2-large", dinov2_giant="facebook/dinov2-giant",
