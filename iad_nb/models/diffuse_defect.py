@@ -11,7 +11,7 @@ import cv2, numpy as np, torch
 import torch.nn.functional as F
 from transformers import AutoConfig, AutoModel, PretrainedConfig
 from ..core import ConfigError, InputError
-from ..backbones import freeze, parameters, pretrained
+from ..backbones import fingerprint, freeze, parameters, pretrained
 from ..data.language import PRODUCT_WORDS, TERMS, canonical
 from ..data.loading import resize
 from .system import Inspection, System, as_images, evaluate, regions_of
@@ -104,13 +104,20 @@ class DiffuseDefect(System):
         return torch.stack([self.named[n] for n in vocabulary]).to(self.device)
 
     @torch.no_grad()
-    def maps(self, images): return [f.float() for f in self.diffusion.features(images)]
+    def maps(self, images):
+        "Features [(B, C, h, w), …] of images (B, 3, H, W) of any size, finest first."
+        return [f.float() for f in self.diffusion.features(F.interpolate(images, size=(self.config.image_size,)*2, mode="bilinear", antialias=True))]
+
+    def frozen(self, batch): return {f"map{k}": f for k, f in enumerate(self.maps(batch["image"]))}
+    def fingerprint(self):
+        "Identifies the frozen diffusion model: its features can be kept."
+        c = self.diffusion.config
+        return dict(weights=fingerprint(self.diffusion), t=c.t, noisy=c.noisy, condition=c.condition, size=self.config.image_size)
 
     def loss(self, batch):
         "Masks (eq. 11), classes (eq. 12) and grounding (eq. 14), after every layer: eq. 16."
         c, x = self.config, batch["image"]
-        maps = self.maps(x if x.shape[2] == c.image_size else F.interpolate(x, size=(c.image_size,)*2, mode="bilinear", antialias=True))
-        masks, embeddings = self.masks(maps)
+        masks, embeddings = self.masks([batch[f"map{k}"].float() for k in range(len(self.masks.config.widths))] if "map0" in batch else self.maps(x))
         small = F.interpolate(batch["mask"], size=masks[-1].shape[2:], mode="area")
         ill = [bool(l) and float(m.max()) > 0 for l, m in zip(batch["label"], small)]
         truths = [(m >= min(.5, float(m.max()))).float() if i else m[:0] for m, i in zip(small, ill)]           # small defects keep their largest cell

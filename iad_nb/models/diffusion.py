@@ -7,7 +7,6 @@ __all__ = ['DEEP', 'train_clip_tokenizer', 'tiny_text', 'tiny_vision', 'Contrast
            'IndustrialDiffusionConfig', 'initialise', 'IndustrialDiffusion']
 
 # %% ../../nbs/50_models.diffusion.ipynb #c002
-import hashlib
 from pathlib import Path
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection, PretrainedConfig, PreTrainedTokenizerFast
 from ..core import CheckpointError, ConfigError, InputError, write_json
-from ..backbones import freeze, hub, parameters, pretrained
+from ..backbones import fingerprint, freeze, hub, parameters, pretrained
 from ..data.loading import Annotated, Items, collate, resize
 from ..diffusion import SCHEDULES, UNET, VAE, decode, encode, noise_loss, sample, scheduler
 from .system import System, as_images
@@ -184,10 +183,7 @@ class IndustrialDiffusion(System):
 
     def fingerprint(self):
         "Identifies the frozen parts: what they say can be kept."
-        h = hashlib.sha256()
-        for m in (self.text, self.vision, self.vae):
-            for n, p in m.state_dict().items(): h.update(f"{n}{p.float().sum():.6g}{p.float().abs().sum():.6g}".encode())
-        return dict(weights=h.hexdigest()[:16], size=self.config.image_size)
+        return dict(weights=fingerprint(self.text, self.vision, self.vae), size=self.config.image_size)
 
     def loss(self, batch):
         "Noise (eq. 5) and alignment of the implicit caption (eq. 8): eq. 15."

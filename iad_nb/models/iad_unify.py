@@ -8,7 +8,6 @@ __all__ = ['SPECIAL', 'CHAT', 'PARTS', 'MASKS', 'FOLLOW', 'train_tokenizer', 'ti
            'Dialogue']
 
 # %% ../../nbs/42_models.iad_unify.ipynb #c002
-import hashlib
 from pathlib import Path
 import cv2, numpy as np, torch
 import torch.nn.functional as F
@@ -144,7 +143,7 @@ def blank(images, holes): return images*(1 - holes) + .5*holes
 # %% ../../nbs/42_models.iad_unify.ipynb #c016
 class IADUnify(System):
     "A frozen region expert whose findings become tokens in the prompt of a shared vision-language backbone, which answers questions and directs a painter."
-    config_class, base_model_prefix, tasks, talks = IADUnifyConfig, "iad_unify", ("segment", "understand", "generate"), True
+    config_class, base_model_prefix, tasks, talks = IADUnifyConfig, "iad_unify", ("segment", "understand", "edit"), True
     _keys_to_ignore_on_load_missing = [r"^expert\.", r"^painter\.(unet|vae)\."]        # they have folders of their own
 
     def __init__(self, config, tokenizer=None, **parts):                     # parts that exist already: expert, backbone, unet, vae
@@ -222,10 +221,8 @@ class IADUnify(System):
 
     def fingerprint(self):
         "Identifies the frozen parts: what they say can be kept."
-        h, paints = hashlib.sha256(), "painter" in self.config.trained
-        for m in (self.expert, *([self.painter.vae] if paints else [])):
-            for n, p in m.state_dict().items(): h.update(f"{n}{p.float().sum():.6g}{p.float().abs().sum():.6g}".encode())
-        return dict(weights=h.hexdigest()[:16], size=self.config.image_size, regions=self.config.regions, threshold=self.expert.config.threshold, painter=paints)
+        paints = "painter" in self.config.trained
+        return dict(weights=fingerprint(self.expert, *([self.painter.vae] if paints else [])), size=self.config.image_size, regions=self.config.regions, threshold=self.expert.config.threshold, painter=paints)
 
     def square(self, images, mask=False):
         "Images (H, W, 3) uint8, or masks (H, W), of any size as one tensor (B, C, S, S) in [0, 1]."
