@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig,
 from ..core import CheckpointError, ConfigError, InputError, did_you_mean
 from ..data.loading import resize
 from ..data.language import annotate, standard
-from ..backbones import freeze, hub, parameters, pretrained, snapshots
+from ..backbones import fingerprint, freeze, hub, parameters, pretrained, snapshots
 from ..diffusion import UNET, VAE, decode, encode, noise_loss, sample
 from .system import System, as_images
 from .judging import evaluate_answers, evaluate_edits, summary
