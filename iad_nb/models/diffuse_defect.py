@@ -41,11 +41,14 @@ class DiffuseDefectConfig(PretrainedConfig):
         vocabulary=None,           # names that it knows when none are given; None: the controlled vocabulary of defects
         classes=1., grounded=1.,   # shares of eq. 12 and of eqs. 13, 14 in the loss; grounded=0: Table 7, "without grounding loss"
         image_size=None,           # None: the diffusion model's
+        t=None, noisy=None, condition=None,      # how features are read, if not as the diffusion model says
         threshold=.5, limit=.5,    # a pixel, an image is defective from here
         **kwargs,
     ):
         of = lambda cls, c: cls(**c) if isinstance(c, dict) else c
         self.diffusion_config, self.masks_config = of(IndustrialDiffusionConfig, diffusion_config) or IndustrialDiffusionConfig.tiny(), of(MaskGeneratorConfig, masks_config) or MaskGeneratorConfig.tiny()
+        self.diffusion_config.read_at(t, noisy, condition)
+        self.t, self.noisy, self.condition = t, noisy, condition
         self.vocabulary, self.classes, self.grounded, self.threshold, self.limit = list(vocabulary or [t.name for t in TERMS.values()]), classes, grounded, threshold, limit
         self.image_size = image_size or self.diffusion_config.image_size
         widths = self.diffusion_config.unet_config["block_out_channels"]
@@ -91,7 +94,7 @@ class DiffuseDefect(System):
             self.diffusion, self.named = freeze(pretrained(IndustrialDiffusion, name)), {}
             c = self.diffusion.config
             if list(c.unet_config["block_out_channels"]) != self.masks.config.widths: raise ConfigError(f"its maps have {list(c.unet_config['block_out_channels'])} channels, the mask generator reads {self.masks.config.widths}", name, "set model.masks_config.widths")
-            self.config.diffusion_config, self.config.image_size = c, c.image_size
+            self.config.diffusion_config, self.config.image_size = c.read_at(self.config.t, self.config.noisy, self.config.condition), c.image_size
         elif part == "all": other = pretrained(DiffuseDefect, name); self.load_state_dict(other.state_dict()); self.adopt(self, "diffusion", other.diffusion)
         else: raise ConfigError(f"no part '{part}'", "start", "use diffusion or all")
 
@@ -166,15 +169,25 @@ class DiffuseDefect(System):
                 out[-1].classes = dict(zip(vocabulary, p[i, :, :-1].amax(0).tolist())) | dict(normal=1 - out[-1].score)
         return out
 
+    def figures(self, samples, vocabulary=None, batch=32):
+        "{accuracy, f1 (of images), iou, dice (means over defective images), class_accuracy (of defective images), box_map50, box_map75, box_map, box_mean_iou} at the thresholds of the config."
+        rows, found, truths = [], [], []
+        for k in range(0, len(samples), batch):
+            some = [samples[i] for i in range(k, min(k + batch, len(samples)))]
+            for s, f in zip(some, self.inspect([s.pixels for s in some], vocabulary=vocabulary)):
+                rows.append(dict(ill=bool(s.label), said=f.defective))
+                if not s.label or s.mask is None: continue
+                m, name = s.truth(f.image.shape[:2]), TERMS[canonical(s.defect)].name
+                both, best = int((m & f.mask).sum()), max((v, n) for n, v in f.classes.items() if n != "normal")[1]
+                rows[-1] |= dict(iou=both/max(1, int((m | f.mask).sum())), dice=2*both/max(1, int(m.sum() + f.mask.sum())), right=best == name)
+                found.append([dict(mask=part(f, r), label=r["label"], score=r["score"]) for r in f.regions]); truths.append([dict(mask=m, label=name)])
+        ill, said = (np.array([r[k] for r in rows]) for k in ("ill", "said"))
+        mean = lambda k: float(np.mean([r[k] for r in rows if k in r])) if truths else None
+        return dict(accuracy=float((ill == said).mean()), f1=float(2*(ill & said).sum()/max(1, ill.sum() + said.sum())), iou=mean("iou"), dice=mean("dice"), class_accuracy=mean("right")) | ({f"box_{k}": v for k, v in detection(found, truths).items()} if truths else {})
+
     def measure(self, samples):
-        "Detection of defects, thresholds set where F1 is largest; class of the image, boxes."
-        out = super().measure(samples)
-        ill, found = [s for s in samples if s.label and s.mask is not None], []
-        found = self.inspect([s.pixels for s in ill])
-        right = [TERMS[canonical(s.defect)].name for s in ill]
-        out["class_accuracy"] = float(np.mean([max(f.classes, key=lambda n: f.classes[n]*(n != "normal")) == r for f, r in zip(found, right)]))
-        boxes = detection([[dict(mask=part(f, r), label=r["label"], score=r["score"]) for r in f.regions] for f in found], [[dict(mask=s.truth(f.image.shape[:2]), label=r)] for s, f, r in zip(ill, found, right)])
-        return out | {f"box_{k}": v for k, v in boxes.items()}
+        "Detection of defects, thresholds set where F1 is largest; and `figures`."
+        return super().measure(samples) | self.figures(samples)
 
     def generate(self, prompts, n=1, **kwargs):
         "Pictures of prompts (`IndustrialDiffusion.generate`)."

@@ -14,7 +14,8 @@ from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditio
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection, PretrainedConfig, PreTrainedTokenizerFast
-from ..core import CheckpointError, ConfigError, InputError, write_json
+from transformers.utils import logging
+from ..core import CheckpointError, ConfigError, InputError, did_you_mean, write_json
 from ..backbones import fingerprint, freeze, hub, parameters, pretrained
 from ..data.loading import Annotated, Items, collate, resize
 from ..diffusion import SCHEDULES, UNET, VAE, decode, encode, noise_loss, sample, scheduler
@@ -99,16 +100,24 @@ class IndustrialDiffusionConfig(PretrainedConfig):
         drop=.1,                   # share of conditions that are the empty prompt
         t=50,                      # of the features
         noisy="latent",            # features see noise in the latents (eq. 2) or in the pixels (eq. 9)
-        condition="implicit",      # of the features: implicit, or empty (Table 7, "without diffusion conditioning")
+        condition="implicit",      # of the features: implicit; empty, the empty prompt (Table 7, "without implicit text embedding"); zero, nothing to attend to ("without diffusion conditioning")
         **kwargs,
     ):
         of = lambda cls, c: cls(**c) if isinstance(c, dict) else c
         self.text_config, self.vision_config = of(CLIPTextConfig, text_config) or tiny_text(), of(CLIPVisionConfig, vision_config) or tiny_vision(image_size)
         self.unet_config, self.vae_config = unet_config or DEEP, vae_config or VAE["tiny"]
-        self.image_size, self.captioner, self.schedule, self.captions, self.alignment, self.drop, self.t, self.noisy, self.condition = image_size, captioner, schedule, captions, alignment, drop, t, noisy, condition
-        for name, value, known in (("schedule", schedule, SCHEDULES), ("noisy", noisy, ("latent", "pixel")), ("condition", condition, ("implicit", "empty"))):
-            if value not in known: raise ConfigError(f"unknown {name} '{value}'", name, f"use one of {', '.join(known)}")
+        self.image_size, self.captioner, self.schedule, self.captions, self.alignment, self.drop = image_size, captioner, schedule, captions, alignment, drop
+        if schedule not in SCHEDULES: raise ConfigError(f"unknown schedule '{schedule}'", "schedule", did_you_mean(schedule, SCHEDULES))
+        self.read_at(t, noisy, condition)
         super().__init__(**kwargs)
+
+    def read_at(self, t=None, noisy=None, condition=None):
+        "Set how features are read; None leaves it as it is."
+        for name, value, known in (("t", t, range(1000)), ("noisy", noisy, ("latent", "pixel")), ("condition", condition, ("implicit", "empty", "zero"))):
+            if value is None: continue
+            if value not in known: raise ConfigError(f"{name} is '{value}'", name, f"use one of {', '.join(known)}" if name != "t" else "use 0 to 999")
+            setattr(self, name, value)
+        return self
 
     @classmethod
     def tiny(cls, **kwargs): return cls(**kwargs)
@@ -156,7 +165,9 @@ class IndustrialDiffusion(System):
         "Start from what was trained before: 'clip' (both towers and the tokenizer), 'vae', or 'all'."
         if part == "vae": self.adopt(self, "vae", pretrained(AutoencoderKL, name, **(dict(subfolder="vae") if (Path(hub(name))/"vae").is_dir() else {})))
         elif part == "clip":
-            self.adopt(self, "text", pretrained(CLIPTextModel, name)); self.adopt(self, "vision", pretrained(CLIPVisionModelWithProjection, name))
+            before = logging.get_verbosity(); logging.set_verbosity_error()            # each tower's class would report the other's weights
+            try: self.adopt(self, "text", pretrained(CLIPTextModel, name)); self.adopt(self, "vision", pretrained(CLIPVisionModelWithProjection, name))
+            finally: logging.set_verbosity(before)
             self.tokenizer = pretrained(PreTrainedTokenizerFast, name)
         elif part == "all": other = pretrained(IndustrialDiffusion, name); self.load_state_dict(other.state_dict()); self.tokenizer = other.tokenizer
         else: raise ConfigError(f"no part '{part}'", "start", "use clip, vae or all")
@@ -222,7 +233,9 @@ class IndustrialDiffusion(System):
         def noised(x): return ab.sqrt()*x + (1 - ab).sqrt()*torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(seed)).to(x)
         with torch.no_grad():
             z = noised(encode(self.vae, images)) if c.noisy == "latent" else encode(self.vae, noised(images*2 - 1)/2 + .5)
-            context = self.read(texts)[0] if texts is not None else self.read([""])[0].expand(len(images), -1, -1) if c.condition == "empty" else self.captioner(self.see(images))[:, None].expand(-1, c.text_config.max_position_embeddings, -1)
+            if texts is not None: context = self.read(texts)[0]
+            elif c.condition == "implicit": context = self.captioner(self.see(images))[:, None].expand(-1, c.text_config.max_position_embeddings, -1)
+            else: context = (self.read([""])[0]*(c.condition == "empty")).expand(len(images), -1, -1)
         kept, hooks = [], []
         for b in self.unet.up_blocks: hooks.append((b.attentions if hasattr(b, "attentions") else b.resnets)[-1].register_forward_hook(lambda m, i, o: kept.append(o[0] if isinstance(o, tuple) else getattr(o, "sample", o))))
         try: self.unet(z.to(self.unet.dtype), torch.full((len(z),), c.t, device=z.device), encoder_hidden_states=context.to(self.unet.dtype))
