@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['app', 'data', 'say', 'MODEL', 'DEVICE', 'BATCH', 'RESOLUTION', 'UNIFIED', 'main', 'stoppable', 'shown', 'inspect',
-           'evaluate', 'able', 'ask', 'edit', 'train', 'runs', 'data_list', 'data_show', 'data_make']
+           'evaluate', 'able', 'ask', 'edit', 'generate', 'train', 'runs', 'data_list', 'data_show', 'data_make']
 
 # %% ../nbs/83_cli.ipynb #c002
-import contextlib, sys
+import contextlib, re, sys
 from pathlib import Path
 import typer
 from rich.console import Console
@@ -62,12 +62,13 @@ def inspect(
     out: Path = typer.Option("inspection", "--out", "-o", help="Folder for results.jsonl, overlays and report.html."),
     ask: list[str] = typer.Option(None, "--ask", help="A question about each image, for a model that answers; may be repeated."),
     vocabulary: str = typer.Option(None, help="Names of defects, with commas between, for a model that names them."),
-    model: str = MODEL, device: str = DEVICE, batch: int = BATCH, resolution: int = RESOLUTION,
+    model: str = typer.Option(None, "--model", "-m", help="Snapshot, folder, run folder or hub repository; default: region-expert-tiny, with --ask iad-unify-tiny, with --vocabulary diffuse-defect-tiny."),
+    device: str = DEVICE, batch: int = BATCH, resolution: int = RESOLUTION,
 ):
     "Find defects in images: overlays, JSON lines and a report."
     from iad_nb.inspector import inspect_files, load
     names = dict(vocabulary=[n.strip() for n in vocabulary.split(",")]) if vocabulary else {}
-    with stoppable(f"what was done is in {out}"): s = inspect_files(load(model, device), paths, out, reference, batch=batch, resolution=resolution, ask=ask or None, **names)
+    with stoppable(f"what was done is in {out}"): s = inspect_files(load(model or ("diffuse-defect-tiny" if vocabulary else "iad-unify-tiny" if ask else "region-expert-tiny"), device), paths, out, reference, batch=batch, resolution=resolution, ask=ask or None, **names)
     say.print(f"{s['images']} images, {s['defective']} defective, {s['failed']} failed; {s['images_per_second']:.1f} images/s\nreport: {out/'report.html'}", soft_wrap=True)
     if s["failed"]: raise typer.Exit(1)
 
@@ -103,7 +104,7 @@ def able(model, device, task):
     "Load a system that has a task."
     from iad_nb.inspector import load
     system = load(model, device)
-    if task not in system.tasks: raise InputError(f"'{model}' cannot {task}; it can {', '.join(system.tasks)}", "--model", "use iad-unify-tiny")
+    if task not in system.tasks: raise InputError(f"'{model}' cannot {task}; it can {', '.join(system.tasks)}", "--model", f"use {dict(generate='diffuse-defect-tiny').get(task, 'iad-unify-tiny')}")
     return system
 
 @app.command(epilog="\b\nExamples:\n  iad ask photo.jpg 'Is there a defect?' 'Where in the image is the defect?'\n  iad ask photo.jpg 'Which defect can be seen?' -c 'a scratch' -c 'a stain' -c 'there is no defect'")
@@ -144,10 +145,34 @@ def edit(
     from iad_nb.data.loading import png
     from iad_nb.data.sample import read_image, read_mask
     pixels = read_image(image)
-    hole, system, out = read_mask(mask, pixels.shape[:2]), able(model, device, "generate"), out or image.with_name(f"{image.stem}_edited.png")
+    hole, system, out = read_mask(mask, pixels.shape[:2]), able(model, device, "edit"), out or image.with_name(f"{image.stem}_edited.png")
     with stoppable("nothing was written"): painted = system.edit([pixels]*n, [hole]*n, prompt, [seed + k for k in range(n)], steps, guidance)
     for k, a in enumerate(painted):
         place = out if n == 1 else out.with_stem(f"{out.stem}_{seed + k}")
+        with atomic(place) as tmp: tmp.write_bytes(png(a))
+        say.print(str(place), soft_wrap=True)
+
+@app.command(epilog="\b\nExamples:\n  iad generate \"a brushed metal plate with a long vertical scratch\" --n 8\n  iad generate \"a nut with rust\" --from nut.jpg --strength 0.6 --seed 7")
+def generate(
+    prompts: list[str] = typer.Argument(..., help="What to paint; one or several."),
+    out: Path = typer.Option("generated", "--out", "-o", help="Folder for the pictures."),
+    n: int = typer.Option(1, min=1, help="Pictures of each prompt, with seeds from --seed on."),
+    seed: int = typer.Option(0, help="The same seed paints the same."),
+    begin: Path = typer.Option(None, "--from", help="Start from this image instead of noise."), strength: float = typer.Option(.6, help="How far to leave it: more than 0, at most 1."),
+    steps: int = typer.Option(20, min=1, max=1000, help="Of the sampler."), guidance: float = typer.Option(3., help="Weight of the prompt."), sampler: str = typer.Option("dpm", help="dpm, ddim or ddpm."),
+    model: str = typer.Option("diffuse-defect-tiny", "--model", "-m", help="Snapshot, folder, run folder or hub repository of a system that paints from text."), device: str = DEVICE,
+):
+    "Paint pictures of texts."
+    from iad_nb.core import atomic
+    from iad_nb.data.loading import png
+    from iad_nb.data.sample import read_image
+    start = dict(images=[read_image(begin)]*len(prompts), strength=strength) if begin else {}
+    system = able(model, device, "generate")
+    with stoppable("nothing was written"): painted = system.generate(prompts, n, seed, steps, guidance, sampler, **start)
+    for k, a in enumerate(painted):
+        words = "_".join(re.findall(r"\w+", prompts[k//n].lower()))[:60]
+        place = out/f"{k//n:02d}_{words}_{seed + k%n}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
         with atomic(place) as tmp: tmp.write_bytes(png(a))
         say.print(str(place), soft_wrap=True)
 
