@@ -130,6 +130,7 @@ def sample(
     steps=20, sampler="dpm", schedule="linear",
     extra=None,                # (B, 5, h, w), for inpainting
     init=None, strength=1.,    # start from these latents, noised by this share of the steps
+    clip=None,                 # the clean latents that are guessed on the way stay within ± this; None: free
 ):
     "Latents (B, C, h, w) painted from noise."
     s, device = scheduler(sampler, schedule), context.device
@@ -147,6 +148,9 @@ def sample(
         if guidance != 1 and empty is not None:
             nothing = unet(y, t, encoder_hidden_states=empty).sample
             e = nothing + guidance*(e - nothing)
+        if clip:
+            a = s.alphas_cumprod[int(t)]
+            e = (x - a.sqrt()*((x - (1 - a).sqrt()*e)/a.sqrt()).clamp(-clip, clip))/(1 - a).sqrt()
         again = {} if not isinstance(s, DDPMScheduler) else dict(generator=[torch.Generator().manual_seed(int(q)*1009 + k) for q in seeds])
         x = s.step(e, t, x, **again).prev_sample
     return x

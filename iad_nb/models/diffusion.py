@@ -98,6 +98,7 @@ class IndustrialDiffusionConfig(PretrainedConfig):
         captions=.5,               # share conditioned on the caption, the rest on the implicit one (eq. 7)
         alignment=.3,              # weight of eq. 8
         drop=.1,                   # share of conditions that are the empty prompt
+        clip=3.,                   # bound of the clean latents (of unit deviation) that are guessed while painting: a young model's guesses from nearly pure noise are wild; None: free
         t=50,                      # of the features
         noisy="latent",            # features see noise in the latents (eq. 2) or in the pixels (eq. 9)
         condition="implicit",      # of the features: implicit; empty, the empty prompt (Table 7, "without implicit text embedding"); zero, nothing to attend to ("without diffusion conditioning")
@@ -106,7 +107,7 @@ class IndustrialDiffusionConfig(PretrainedConfig):
         of = lambda cls, c: cls(**c) if isinstance(c, dict) else c
         self.text_config, self.vision_config = of(CLIPTextConfig, text_config) or tiny_text(), of(CLIPVisionConfig, vision_config) or tiny_vision(image_size)
         self.unet_config, self.vae_config = unet_config or DEEP, vae_config or VAE["tiny"]
-        self.image_size, self.captioner, self.schedule, self.captions, self.alignment, self.drop = image_size, captioner, schedule, captions, alignment, drop
+        self.image_size, self.captioner, self.schedule, self.captions, self.alignment, self.drop, self.clip = image_size, captioner, schedule, captions, alignment, drop, clip
         if schedule not in SCHEDULES: raise ConfigError(f"unknown schedule '{schedule}'", "schedule", did_you_mean(schedule, SCHEDULES))
         self.read_at(t, noisy, condition)
         super().__init__(**kwargs)
@@ -125,7 +126,7 @@ class IndustrialDiffusionConfig(PretrainedConfig):
     def paper(cls, **kwargs):
         "Stable Diffusion 1.5's sizes: 860 M in the U-Net, CLIP-L's text encoder, CLIP-B/32's image encoder, a captioner of 0.3 M."
         text = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, projection_dim=768)
-        return cls(**{**dict(text_config=text, vision_config=CLIPVisionConfig(), unet_config=UNET["paper"], vae_config=VAE["paper"], image_size=512, captioner=256), **kwargs})
+        return cls(**{**dict(text_config=text, vision_config=CLIPVisionConfig(), unet_config=UNET["paper"], vae_config=VAE["paper"], image_size=512, captioner=256, clip=None), **kwargs})
 
 def initialise(unet):
     "He for convolutions, Xavier for linear layers (seed 001, section 11.3); biases zero."
@@ -266,6 +267,6 @@ class IndustrialDiffusion(System):
         for a in range(0, len(todo), batch):
             some = todo[a:a+batch]
             context = words[[k for k, _ in some]]
-            z = sample(self.unet, context, (self.vae.config.latent_channels, side//down, side//down), [s for _, s in some], empty.expand_as(context), guidance, steps, sampler, self.config.schedule, init=None if init is None else init[[k for k, _ in some]], strength=strength if init is not None else 1.)
+            z = sample(self.unet, context, (self.vae.config.latent_channels, side//down, side//down), [s for _, s in some], empty.expand_as(context), guidance, steps, sampler, self.config.schedule, init=None if init is None else init[[k for k, _ in some]], strength=strength if init is not None else 1., clip=self.config.clip)
             out += list((decode(self.vae, z).permute(0, 2, 3, 1)*255).round().byte().cpu().numpy())
         return out
