@@ -80,6 +80,24 @@ def test_ask_and_edit(tmp_path, photo):
                        (("edit", tmp_path/"a.png", "--mask", tmp_path/"small.png", "--prompt", "A dent."), "128"), (("edit", tmp_path/"a.png", "--mask", tmp_path/"empty.png", "--prompt", "A dent."), "empty mask")):
         r = iad(*args); assert r.returncode == 2 and says in r.stderr and "Traceback" not in r.stderr, (args, r.stderr)
 
+def test_generate_and_vocabulary(tmp_path, photo):
+    "Pictures of texts that depend on the seed only; names of the user's own vocabulary."
+    r = iad("generate", "a leather hide with a long scratch", "a nut", "--n", 2, "--steps", 4, "--seed", 5, "--out", tmp_path/"g")
+    assert r.returncode == 0, r.stderr
+    names = [Path(l).name for l in r.stdout.splitlines()]
+    assert names == ["00_a_leather_hide_with_a_long_scratch_5.png", "00_a_leather_hide_with_a_long_scratch_6.png", "01_a_nut_5.png", "01_a_nut_6.png"]
+    Image.fromarray(photo).save(tmp_path/"a.png")
+    assert iad("generate", "a nut", "--from", tmp_path/"g"/names[2], "--strength", .3, "--steps", 4, "--out", tmp_path/"h").returncode == 0
+    a, b, c = (np.array(Image.open(tmp_path/x)).astype(int) for x in (f"g/{names[2]}", f"g/{names[3]}", "h/00_a_nut_0.png"))
+    assert a.shape == (128, 128, 3) and abs(a - b).mean() > 3 and 0 < abs(a - c).mean() < abs(a - b).mean()                 # image-to-image stays nearer
+    r = iad("inspect", tmp_path/"a.png", "--vocabulary", "scratch, stain, hole", "--out", tmp_path/"o")
+    assert r.returncode == 0, r.stderr
+    row = lines(tmp_path/"o"/"results.jsonl")[0]
+    assert set(row["classes"]) == {"scratch", "stain", "hole", "normal"} and all(x["label"] in row["classes"] for x in row["regions"])
+    for args, says in ((("generate", " "), "empty prompt"), (("generate", "a nut", "--from", tmp_path/"no.png"), "no.png"), (("generate", "a nut", "--sampler", "dmp"), "did you mean 'dpm'"), (("generate", "a nut", "-m", "region-expert-tiny"), "cannot generate"),
+                       (("inspect", tmp_path/"a.png", "--vocabulary", "a,a", "--out", tmp_path/"o"), "twice"), (("inspect", tmp_path/"a.png", "--vocabulary", "a, ", "--out", tmp_path/"o"), "empty name")):
+        r = iad(*args); assert r.returncode == 2 and says in r.stderr and "Traceback" not in r.stderr, (args, r.stderr)
+
 def test_full_disk_keeps_what_is_done(tmp_path, photo):
     (tmp_path/"in").mkdir()
     for i in range(40): Image.fromarray(photo).save(tmp_path/"in"/f"{i:02d}.png")

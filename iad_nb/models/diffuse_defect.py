@@ -147,6 +147,7 @@ class DiffuseDefect(System):
         images, out, s = as_images(images), [], self.config.image_size
         vocabulary = list(self.config.vocabulary if vocabulary is None else vocabulary)
         if not vocabulary or not all(isinstance(n, str) and n.strip() for n in vocabulary): raise InputError("an empty vocabulary, or an empty name in it", "vocabulary", "give names of defects")
+        if twice := [n for n in vocabulary if vocabulary.count(n) > 1]: raise InputError(f"'{twice[0]}' stands there twice", "vocabulary", "give each name once")
         names = self.names(vocabulary); self.eval()
         for k in range(0, len(images), batch):
             some, t = images[k:k+batch], time.perf_counter()
@@ -165,8 +166,8 @@ class DiffuseDefect(System):
                     best = np.unravel_index(h[y0:y1, x0:x1].argmax(), (y1 - y0, x1 - x0))
                     odds = p[i, q[y0 + best[0], x0 + best[1]], :-1]
                     r |= dict(label=vocabulary[int(odds.argmax())], label_score=float(odds.max()/odds.sum()))
-                out.append(Inspection(image, float(ill[i].max()), h, self.config.threshold, self.config.limit, regions, timing=dict(seconds=seconds)))
-                out[-1].classes = dict(zip(vocabulary, p[i, :, :-1].amax(0).tolist())) | dict(normal=1 - out[-1].score)
+                score = float(ill[i].max())
+                out.append(Inspection(image, score, h, self.config.threshold, self.config.limit, regions, classes=dict(zip(vocabulary, p[i, :, :-1].amax(0).tolist())) | dict(normal=1 - score), timing=dict(seconds=seconds)))
         return out
 
     def figures(self, samples, vocabulary=None, batch=32):

@@ -229,7 +229,7 @@ class IndustrialDiffusion(System):
         seed=0,                    # of the noise, the same for every image
     ):
         "Feature maps [(B, C, h, w), …] of one forward pass at strides 1, 2, 4, 8 of the latents (eqs. 9, 10)."
-        c = self.config
+        c, images = self.config, images.to(self.unet.dtype)
         ab = scheduler("ddpm", c.schedule).alphas_cumprod[c.t].to(images)
         def noised(x): return ab.sqrt()*x + (1 - ab).sqrt()*torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(seed)).to(x)
         with torch.no_grad():
@@ -261,12 +261,12 @@ class IndustrialDiffusion(System):
         if images is not None:
             images = as_images(images)
             if len(images) != len(prompts): raise InputError(f"{len(images)} images for {len(prompts)} prompts", "images", "give one for each prompt")
-            init = torch.cat([encode(self.vae, torch.from_numpy(resize(i, (side, side))).permute(2, 0, 1)[None].to(self.device)/255) for i in images])
+            init = torch.cat([encode(self.vae, torch.from_numpy(resize(i, (side, side))).permute(2, 0, 1)[None].to(self.device, self.unet.dtype)/255) for i in images])
         todo, out, empty = [(k, seeds + j) for k in range(len(prompts)) for j in range(n)], [], self.read([""])[0]
         words = self.read(prompts)[0]
         for a in range(0, len(todo), batch):
             some = todo[a:a+batch]
             context = words[[k for k, _ in some]]
             z = sample(self.unet, context, (self.vae.config.latent_channels, side//down, side//down), [s for _, s in some], empty.expand_as(context), guidance, steps, sampler, self.config.schedule, init=None if init is None else init[[k for k, _ in some]], strength=strength if init is not None else 1., clip=self.config.clip)
-            out += list((decode(self.vae, z).permute(0, 2, 3, 1)*255).round().byte().cpu().numpy())
+            out += list((decode(self.vae, z).float().permute(0, 2, 3, 1)*255).round().byte().cpu().numpy())
         return out

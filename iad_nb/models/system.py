@@ -47,6 +47,7 @@ class Inspection:
     limit: float = .5                 # an image is defective from here
     regions: list = None              # [{box, area, score, label?, label_score?}]; None: from the heatmap
     answers: list = field(default_factory=list)       # [{question, answer}]
+    classes: dict = field(default_factory=dict)       # {name: probability} of the image, for a system that names defects
     timing: dict = field(default_factory=dict)        # seconds
     id: str = ""
 
@@ -69,7 +70,7 @@ class Inspection:
     def to_dict(self):
         "What JSON can hold: everything but the pixels."
         return plain(dict(id=self.id, score=self.score, defective=self.defective, limit=self.limit, threshold=self.threshold, size=list(self.image.shape[1::-1]),
-                          regions=self.regions, answers=self.answers, timing=self.timing))
+                          regions=self.regions, answers=self.answers, classes=self.classes, timing=self.timing))
     def __repr__(self): return f"Inspection({self.id or 'image'}: {self.verdict}, score {self.score:.3f}, {len(self.regions)} regions)"
     def _repr_html_(self):
         rows = [dict(region=i + 1, label=r.get("label", ""), score=r["score"], box=str(r["box"]), area=r["area"]) for i, r in enumerate(self.regions)]
