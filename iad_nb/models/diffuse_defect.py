@@ -91,7 +91,7 @@ class DiffuseDefect(System):
     def take(self, part, name):
         "Start from a trained diffusion model: part 'diffusion'; 'all': from another DiffuseDefect."
         if part == "diffusion":
-            self.diffusion, self.named = freeze(pretrained(IndustrialDiffusion, name)), {}
+            self.diffusion, self.named = freeze(pretrained(IndustrialDiffusion, name).float()), {}
             c = self.diffusion.config
             if list(c.unet_config["block_out_channels"]) != self.masks.config.widths: raise ConfigError(f"its maps have {list(c.unet_config['block_out_channels'])} channels, the mask generator reads {self.masks.config.widths}", name, "set model.masks_config.widths")
             self.config.diffusion_config, self.config.image_size = c.read_at(self.config.t, self.config.noisy, self.config.condition), c.image_size
@@ -104,7 +104,7 @@ class DiffuseDefect(System):
         "CLIP's embeddings (K, D) of names, kept."
         missing = [n for n in vocabulary if n not in self.named]
         if missing: self.named |= dict(zip(missing, self.diffusion.read(missing)[1]))
-        return torch.stack([self.named[n] for n in vocabulary]).to(self.device)
+        return torch.stack([self.named[n] for n in vocabulary]).to(self.device, self.masks.dtype)
 
     @torch.no_grad()
     def maps(self, images):
@@ -140,10 +140,10 @@ class DiffuseDefect(System):
     def inspect(
         self, images, ask=None,
         vocabulary=None,       # names of defects; None: those of the config
-        reference=None, batch=16,
+        reference=None, resolution=None, batch=16,
     ):
         "An `Inspection` for each image; its regions have labels with probabilities."
-        self.unsupported(ask=ask, reference=reference)
+        self.unsupported(ask=ask, reference=reference, resolution=resolution)
         images, out, s = as_images(images), [], self.config.image_size
         vocabulary = list(self.config.vocabulary if vocabulary is None else vocabulary)
         if not vocabulary or not all(isinstance(n, str) and n.strip() for n in vocabulary): raise InputError("an empty vocabulary, or an empty name in it", "vocabulary", "give names of defects")
@@ -190,9 +190,9 @@ class DiffuseDefect(System):
         "Detection of defects, thresholds set where F1 is largest; and `figures`."
         return super().measure(samples) | self.figures(samples)
 
-    def generate(self, prompts, n=1, **kwargs):
-        "Pictures of prompts (`IndustrialDiffusion.generate`)."
-        return self.diffusion.generate(prompts, n, **kwargs)
+    def generate(self, *args, **kwargs):
+        "Pictures of prompts: see `IndustrialDiffusion.generate`."
+        return self.diffusion.generate(*args, **kwargs)
 
 def part(found, region):
     "The mask (H, W) of one region of an inspection."

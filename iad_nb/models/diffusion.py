@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection, PretrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection, PretrainedConfig, PreTrainedTokenizerFast
 from transformers.utils import logging
 from ..core import CheckpointError, ConfigError, InputError, did_you_mean, write_json
 from ..backbones import fingerprint, freeze, hub, parameters, pretrained
@@ -144,7 +144,7 @@ class IndustrialDiffusion(System):
     def __init__(self, config, tokenizer=None):
         super().__init__(config)
         dim, seen = config.text_config.hidden_size, config.vision_config.projection_dim
-        self.text, self.vision = freeze(CLIPTextModel(config.text_config)), freeze(CLIPVisionModelWithProjection(config.vision_config))
+        self.text, self.vision = (freeze(m.to(torch.get_default_dtype())) for m in (CLIPTextModel(config.text_config), CLIPVisionModelWithProjection(config.vision_config)))          # their configs may ask for half
         self.unet, self.vae = initialise(UNet2DConditionModel(**{**config.unet_config, "cross_attention_dim": dim})), freeze(AutoencoderKL(**config.vae_config))
         self.captioner = nn.Sequential(nn.Linear(seen, config.captioner), nn.GELU(), nn.Linear(config.captioner, dim))
         self.tokenizer = tokenizer
@@ -270,3 +270,6 @@ class IndustrialDiffusion(System):
             z = sample(self.unet, context, (self.vae.config.latent_channels, side//down, side//down), [s for _, s in some], empty.expand_as(context), guidance, steps, sampler, self.config.schedule, init=None if init is None else init[[k for k, _ in some]], strength=strength if init is not None else 1., clip=self.config.clip)
             out += list((decode(self.vae, z).float().permute(0, 2, 3, 1)*255).round().byte().cpu().numpy())
         return out
+
+AutoConfig.register("industrial_diffusion", IndustrialDiffusionConfig, exist_ok=True)
+AutoModel.register(IndustrialDiffusionConfig, IndustrialDiffusion, exist_ok=True)

@@ -131,9 +131,10 @@ def evaluate_edits(
 # %% ../../nbs/33_models.judging.ipynb #c013
 @torch.no_grad()
 def embed(encoder, pictures, size=128, batch=32):
-    "Embeddings (N, D) of pictures (H, W, 3) uint8: `encoder` takes (B, 3, size, size) in [0, 1]."
+    "Embeddings (N, D) of length √D of pictures (H, W, 3) uint8: `encoder` takes (B, 3, size, size) in [0, 1]. Encoders differ in scale, and FID and KID depend on it."
     x = [torch.from_numpy(resize(p, (size, size))).permute(2, 0, 1).float()/255 for p in pictures]
-    return torch.cat([encoder(torch.stack(x[k:k+batch])).float().cpu() for k in range(0, len(x), batch)])
+    e = torch.cat([encoder(torch.stack(x[k:k+batch])).float().cpu() for k in range(0, len(x), batch)])
+    return F.normalize(e, dim=1)*e.shape[1]**.5
 
 class _AsIs(nn.Identity):
     "Lets torchmetrics take embeddings for images."
