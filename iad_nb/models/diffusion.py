@@ -246,7 +246,7 @@ class IndustrialDiffusion(System):
     @torch.no_grad()
     def generate(
         self, prompts, n=1,        # one text or several; pictures of each
-        seeds=0,                   # first seed; picture k of a prompt has seed + k
+        seeds=0,                   # first seed, one for all prompts or one for each; picture k of a prompt has seed + k
         steps=20, guidance=3., sampler="dpm",
         images=None, strength=.6,  # start from these images (H, W, 3), one for each prompt, noised by this share
         size=None, batch=16,       # side in pixels; None: the trained one
@@ -262,7 +262,9 @@ class IndustrialDiffusion(System):
             images = as_images(images)
             if len(images) != len(prompts): raise InputError(f"{len(images)} images for {len(prompts)} prompts", "images", "give one for each prompt")
             init = torch.cat([encode(self.vae, torch.from_numpy(resize(i, (side, side))).permute(2, 0, 1)[None].to(self.device, self.unet.dtype)/255) for i in images])
-        todo, out, empty = [(k, seeds + j) for k in range(len(prompts)) for j in range(n)], [], self.read([""])[0]
+        first = [seeds]*len(prompts) if isinstance(seeds, int) else list(seeds)
+        if len(first) != len(prompts): raise InputError(f"{len(first)} seeds for {len(prompts)} prompts", "seeds", "give one for each prompt, or one for all")
+        todo, out, empty = [(k, first[k] + j) for k in range(len(prompts)) for j in range(n)], [], self.read([""])[0]
         words = self.read(prompts)[0]
         for a in range(0, len(todo), batch):
             some = todo[a:a+batch]
