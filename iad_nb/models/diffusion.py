@@ -262,7 +262,7 @@ class IndustrialDiffusion(System):
             images = as_images(images)
             if len(images) != len(prompts): raise InputError(f"{len(images)} images for {len(prompts)} prompts", "images", "give one for each prompt")
             init = torch.cat([encode(self.vae, torch.from_numpy(resize(i, (side, side))).permute(2, 0, 1)[None].to(self.device, self.unet.dtype)/255) for i in images])
-        first = [seeds]*len(prompts) if isinstance(seeds, int) else list(seeds)
+        first = list(seeds) if hasattr(seeds, "__len__") else [seeds]*len(prompts)
         if len(first) != len(prompts): raise InputError(f"{len(first)} seeds for {len(prompts)} prompts", "seeds", "give one for each prompt, or one for all")
         todo, out, empty = [(k, first[k] + j) for k in range(len(prompts)) for j in range(n)], [], self.read([""])[0]
         words = self.read(prompts)[0]
