@@ -67,8 +67,8 @@ def inspect(
 ):
     "Find defects in images: overlays, JSON lines and a report."
     from iad_nb.inspector import inspect_files, load
-    names = dict(vocabulary=[n.strip() for n in vocabulary.split(",")]) if vocabulary else {}
-    with stoppable(f"what was done is in {out}"): s = inspect_files(load(model or ("diffuse-defect-tiny" if vocabulary else "iad-unify-tiny" if ask else "region-expert-tiny"), device), paths, out, reference, batch=batch, resolution=resolution, ask=ask or None, **names)
+    names = dict(vocabulary=[n.strip() for n in vocabulary.split(",")]) if vocabulary is not None else {}
+    with stoppable(f"what was done is in {out}"): s = inspect_files(load(model or ("diffuse-defect-tiny" if vocabulary is not None else "iad-unify-tiny" if ask else "region-expert-tiny"), device), paths, out, reference, batch=batch, resolution=resolution, ask=ask or None, **names)
     say.print(f"{s['images']} images, {s['defective']} defective, {s['failed']} failed; {s['images_per_second']:.1f} images/s\nreport: {out/'report.html'}", soft_wrap=True)
     if s["failed"]: raise typer.Exit(1)
 
@@ -166,15 +166,17 @@ def generate(
     from iad_nb.core import atomic
     from iad_nb.data.loading import png
     from iad_nb.data.sample import read_image
-    start = dict(images=[read_image(begin)]*len(prompts), strength=strength) if begin else {}
+    start = dict(images=[read_image(begin)], strength=strength) if begin else {}
     system = able(model, device, "generate")
-    with stoppable("nothing was written"): painted = system.generate(prompts, n, seed, steps, guidance, sampler, **start)
-    for k, a in enumerate(painted):
-        words = "_".join(re.findall(r"\w+", prompts[k//n].lower()))[:60]
-        place = out/f"{k//n:02d}_{words}_{seed + k%n}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(place) as tmp: tmp.write_bytes(png(a))
-        say.print(str(place), soft_wrap=True)
+    out.mkdir(parents=True, exist_ok=True)
+    with stoppable(f"what was painted is in {out}"):
+        for k, prompt in enumerate(prompts):
+            words = "_".join(re.findall(r"\w+", prompt.lower()))[:60]
+            for j in range(0, n, 16):                                            # what is painted is written
+                for i, a in enumerate(system.generate(prompt, min(16, n - j), seed + j, steps, guidance, sampler, **start), seed + j):
+                    place = out/f"{k:02d}_{words}_{i}.png"
+                    with atomic(place) as tmp: tmp.write_bytes(png(a))
+                    say.print(str(place), soft_wrap=True)
 
 @app.command(epilog="\b\nExamples:\n  iad train region-expert\n  iad train region-expert train.steps=2000 data.images=20000 --out _runs/short\n  the same command goes on where it was stopped")
 def train(

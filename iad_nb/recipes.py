@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SYSTEMS', 'RECIPES', 'CARD', 'DataConfig', 'Recipe', 'recipe', 'region_expert', 'autoencoder', 'iad_unify_grounding',
            'iad_unify_understanding', 'iad_unify_generation', 'iad_unify', 'clip', 'industrial_diffusion',
-           'diffuse_defect', 'get_recipe', 'build', 'pool_of', 'started', 'batches', 'train', 'save_snapshot']
+           'diffuse_defect', 'industrial_diffusion_published', 'diffuse_defect_published', 'get_recipe', 'build',
+           'pool_of', 'started', 'batches', 'train', 'save_snapshot']
 
 # %% ../nbs/70_recipes.ipynb #c002
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from transformers import AutoModel
 from .core import CheckpointError, ConfigError, Run, did_you_mean, override, pick_device, plain, read_json, runs_root, seed_all, write_text
 from .backbones import hub, parameters, pretrained
 from .data.surface import World
-from .data.loading import Annotated, Batches, Items, Precomputed, make_pool
+from .data.loading import AUGMENT, Annotated, Batches, Items, Precomputed, make_pool
 from .learner import Learner, TrainConfig
 from .diffusion import Autoencoding, AutoencodingConfig
 from .models.region import RegionExpert, RegionExpertConfig
@@ -36,6 +37,7 @@ class DataConfig:
     pool: str = ""                 # its folder; empty: <runs>/pools/<name>
     kinds: str = ""                # of questions, with commas between; empty: all
     forms: str = ""                # open, choice; empty: both
+    augment: str = "strong"        # strong, published (seed 001, Table 8), or empty: none
     precompute: bool = True        # ask frozen parts once and keep what they say (the data is then not augmented); else in every step
 
 @dataclass
@@ -89,6 +91,16 @@ def industrial_diffusion(): return Recipe("industrial-diffusion", start=dict(cli
 def diffuse_defect(): return Recipe("diffuse-defect", start=dict(diffusion="industrial-diffusion"), **_small(16_000, batch_size=16, steps=3000, lr=1e-3, warmup=200, schedule="polynomial", power=.9, weight_decay=1e-4))
 
 # %% ../nbs/70_recipes.ipynb #c011
+@recipe
+def industrial_diffusion_published():
+    return Recipe("industrial-diffusion", "paper", data=DataConfig(size=512, images=1_240_379, pairs=False, augment="published", precompute=False),
+                  train=TrainConfig(steps=484_500, batch_size=256, lr=1e-4, weight_decay=1e-4, betas=[.9, .999], warmup=5000, floor=.01, clip=1., ema=.9999, precision="fp16", checkpointing=True, save_every=2000, workers=32))
+@recipe
+def diffuse_defect_published():
+    return Recipe("diffuse-defect", "paper", start=dict(diffusion="industrial-diffusion-published"), data=DataConfig(size=512, images=9621, pairs=False, augment="published", precompute=False),
+                  train=TrainConfig(steps=30_050, batch_size=16, lr=5e-5, weight_decay=1e-4, betas=[.9, .999], schedule="polynomial", power=.9, warmup=500, clip=.01, precision="fp16", save_every=1000, workers=16))
+
+# %% ../nbs/70_recipes.ipynb #c012
 def get_recipe(name, changes=()):
     "The recipe of a name with `key=value` changes."
     if name not in RECIPES: raise ConfigError(f"unknown recipe '{name}'", "recipe", did_you_mean(name, RECIPES))
@@ -106,7 +118,7 @@ def build(r):
     try: return cls(getattr(config, r.preset)(**r.model))
     except (TypeError, ValueError, RuntimeError) as e: raise ConfigError(f"these sizes do not fit together: {e}", f"model={r.model}", "see the system's config") from e
 
-# %% ../nbs/70_recipes.ipynb #c016
+# %% ../nbs/70_recipes.ipynb #c017
 def pool_of(d):
     "The `Pool` of a data config, made if it is not there."
     world = World("train", d.size, d.seed, d.categories, n=d.images, pairs=d.pairs)
@@ -114,7 +126,7 @@ def pool_of(d):
 
 def started(r, model):
     "Give a new model the parts that its recipe starts from; returns it."
-    for part, name in r.start.items():
+    for part, name in sorted(r.start.items(), key=lambda p: p[0] != "all"):          # single parts last
         if name in RECIPES:
             run = runs_root()/f"{name}-{r.preset}-{r.train.seed}"
             if not (run/"model"/"config.json").exists(): raise ConfigError(f"it starts from '{name}', which is not trained yet", run, f"first: iad train {name} preset={r.preset} train.seed={r.train.seed}; or start.{part}=FOLDER")
@@ -125,7 +137,8 @@ def started(r, model):
 def batches(r, model):
     "`Batches` of a recipe, with the words and the precomputed arrays that a model asks for."
     pool, kept = pool_of(r.data), hasattr(model, "frozen") and r.data.precompute and "expert" not in getattr(model.config, "trained", ())
-    items = Items(pool, r.data.size, augment=not kept)
+    if r.data.augment and r.data.augment not in AUGMENT: raise ConfigError(f"unknown augmentation '{r.data.augment}'", "data.augment", did_you_mean(r.data.augment, AUGMENT))
+    items = Items(pool, r.data.size, None if kept or not r.data.augment else AUGMENT[r.data.augment])
     if model.talks:
         annotated = lambda x: Annotated(x, **{what: [k for k in getattr(r.data, what).split(",") if k] for what in ("kinds", "forms")})
         if model.tokenizer is None: model.tokenizer = model.make_tokenizer(list(islice(Annotated(Items(pool, r.data.size)), 3000)))          # of all questions: later stages keep it
@@ -156,7 +169,7 @@ def train(
     model.save_pretrained(run.path/"model")
     return run.finish(seconds=time.time() - start, device=device, parameters=parameters(model), validation=validation)
 
-# %% ../nbs/70_recipes.ipynb #c021
+# %% ../nbs/70_recipes.ipynb #c022
 CARD = """---
 license: apache-2.0
 library_name: iad_nb

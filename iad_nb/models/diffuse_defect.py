@@ -42,6 +42,7 @@ class DiffuseDefectConfig(PretrainedConfig):
         classes=1., grounded=1.,   # shares of eq. 12 and of eqs. 13, 14 in the loss; grounded=0: Table 7, "without grounding loss"
         image_size=None,           # None: the diffusion model's
         t=None, noisy=None, condition=None,      # how features are read, if not as the diffusion model says
+        whiten=.05,                # evens out the directions of the names' embeddings, which a young CLIP hardly tells apart: a share of the largest that is added to each; None: as CLIP gives them
         threshold=.5, limit=.5,    # a pixel, an image is defective from here
         **kwargs,
     ):
@@ -49,7 +50,7 @@ class DiffuseDefectConfig(PretrainedConfig):
         self.diffusion_config, self.masks_config = of(IndustrialDiffusionConfig, diffusion_config) or IndustrialDiffusionConfig.tiny(), of(MaskGeneratorConfig, masks_config) or MaskGeneratorConfig.tiny()
         self.diffusion_config.read_at(t, noisy, condition)
         self.t, self.noisy, self.condition = t, noisy, condition
-        self.vocabulary, self.classes, self.grounded, self.threshold, self.limit = list(vocabulary or [t.name for t in TERMS.values()]), classes, grounded, threshold, limit
+        self.vocabulary, self.classes, self.grounded, self.whiten, self.threshold, self.limit = list(vocabulary or [t.name for t in TERMS.values()]), classes, grounded, whiten, threshold, limit
         self.image_size = image_size or self.diffusion_config.image_size
         widths = self.diffusion_config.unet_config["block_out_channels"]
         if self.masks_config.widths != list(widths): raise ConfigError(f"the mask generator reads maps of {self.masks_config.widths} channels, the diffusion model gives {list(widths)}", "masks_config.widths", "make them equal")
@@ -58,7 +59,7 @@ class DiffuseDefectConfig(PretrainedConfig):
     @classmethod
     def tiny(cls, **kwargs): return cls(**kwargs)
     @classmethod
-    def paper(cls, **kwargs): return cls(**{**dict(diffusion_config=IndustrialDiffusionConfig.paper(), masks_config=MaskGeneratorConfig.paper()), **kwargs})
+    def paper(cls, **kwargs): return cls(**{**dict(diffusion_config=IndustrialDiffusionConfig.paper(), masks_config=MaskGeneratorConfig.paper(), whiten=None), **kwargs})
 
 class DiffuseDefect(System):
     "A frozen text-conditioned diffusion model that paints defects, and a mask generator that reads its features."
@@ -101,9 +102,15 @@ class DiffuseDefect(System):
     def make_tokenizer(self, items): return self.diffusion.make_tokenizer(items)
 
     def names(self, vocabulary):
-        "CLIP's embeddings (K, D) of names, kept."
+        "CLIP's embeddings (K, D) of names, whitened (Su et al., 2021) and kept."
         missing = [n for n in vocabulary if n not in self.named]
-        if missing: self.named |= dict(zip(missing, self.diffusion.read(missing)[1]))
+        if missing:
+            e = self.diffusion.read(missing)[1].float()
+            if self.config.whiten is not None:
+                known = self.diffusion.read(list(_pattern()[1]))[1].float()
+                _, s, v = torch.linalg.svd(known - known.mean(0), full_matrices=False)
+                e = (e - known.mean(0)) @ (v.T/(s + self.config.whiten*s[0]))
+            self.named |= dict(zip(missing, e))
         return torch.stack([self.named[n] for n in vocabulary]).to(self.device, self.masks.dtype)
 
     @torch.no_grad()
@@ -125,7 +132,9 @@ class DiffuseDefect(System):
         ill = [bool(l) and float(m.max()) > 0 for l, m in zip(batch["label"], small)]
         truths = [(m >= min(.5, float(m.max()))).float() if i else m[:0] for m, i in zip(small, ill)]           # small defects keep their largest cell
         number = {n: k for k, n in enumerate(c.vocabulary)}
-        labels = [torch.tensor([number[TERMS[canonical(d)].name]] if i else [], dtype=torch.long, device=x.device) for d, i in zip(batch["defect"], ill)]
+        right = [TERMS[canonical(d)].name if i else None for d, i in zip(batch["defect"], ill)]
+        if missing := set(right) - {None, *number}: raise ConfigError(f"'{min(missing)}' is not in the vocabulary", "model.vocabulary", "add it")
+        labels = [torch.tensor([number[r]] if r else [], dtype=torch.long, device=x.device) for r in right]
         names, total = self.names(c.vocabulary), {}
         said = [nouns(t) for t in batch["caption"]] if c.grounded and "caption" in batch else []
         words = [self.names(n) for n in said] if len(said) > 1 and all(said) else None
@@ -170,21 +179,20 @@ class DiffuseDefect(System):
                 out.append(Inspection(image, score, h, self.config.threshold, self.config.limit, regions, classes=dict(zip(vocabulary, p[i, :, :-1].amax(0).tolist())) | dict(normal=1 - score), timing=dict(seconds=seconds)))
         return out
 
-    def figures(self, samples, vocabulary=None, batch=32):
-        "{accuracy, f1 (of images), iou, dice (means over defective images), class_accuracy (of defective images), box_map50, box_map75, box_map, box_mean_iou} at the thresholds of the config."
+    def figures(self, samples, **options):
+        "`evaluate`'s figures, and at the thresholds of the config {accuracy, f1 (of images), iou, dice (means over defective images), class_accuracy (of defective images), box_map50, box_map75, box_map, box_mean_iou}; options are of `inspect`."
         rows, found, truths = [], [], []
-        for k in range(0, len(samples), batch):
-            some = [samples[i] for i in range(k, min(k + batch, len(samples)))]
-            for s, f in zip(some, self.inspect([s.pixels for s in some], vocabulary=vocabulary)):
-                rows.append(dict(ill=bool(s.label), said=f.defective))
-                if not s.label or s.mask is None: continue
-                m, name = s.truth(f.image.shape[:2]), TERMS[canonical(s.defect)].name
-                both, best = int((m & f.mask).sum()), max((v, n) for n, v in f.classes.items() if n != "normal")[1]
-                rows[-1] |= dict(iou=both/max(1, int((m | f.mask).sum())), dice=2*both/max(1, int(m.sum() + f.mask.sum())), right=best == name)
-                found.append([dict(mask=part(f, r), label=r["label"], score=r["score"]) for r in f.regions]); truths.append([dict(mask=m, label=name)])
+        def keep(s, f):
+            rows.append(dict(ill=bool(s.label), said=f.defective))
+            if not s.label or s.mask is None: return
+            m, name = s.truth(f.image.shape[:2]), TERMS[canonical(s.defect)].name
+            both, best = int((m & f.mask).sum()), max((v, n) for n, v in f.classes.items() if n != "normal")[1]
+            rows[-1] |= dict(iou=both/max(1, int((m | f.mask).sum())), dice=2*both/max(1, int(m.sum() + f.mask.sum())), right=best == name)
+            found.append([dict(mask=part(f, r), label=r["label"], score=r["score"]) for r in f.regions]); truths.append([dict(mask=m, label=name)])
+        result, _ = evaluate(self, samples, progress=False, keep=keep, **options)
         ill, said = (np.array([r[k] for r in rows]) for k in ("ill", "said"))
         mean = lambda k: float(np.mean([r[k] for r in rows if k in r])) if truths else None
-        return dict(accuracy=float((ill == said).mean()), f1=float(2*(ill & said).sum()/max(1, ill.sum() + said.sum())), iou=mean("iou"), dice=mean("dice"), class_accuracy=mean("right")) | ({f"box_{k}": v for k, v in detection(found, truths).items()} if truths else {})
+        return {k: v for k, v in result.compute(0).items() if isinstance(v, float)} | dict(accuracy=float((ill == said).mean()), f1=float(2*(ill & said).sum()/max(1, ill.sum() + said.sum())), iou=mean("iou"), dice=mean("dice"), class_accuracy=mean("right")) | ({f"box_{k}": v for k, v in detection(found, truths).items()} if truths else {})
 
     def measure(self, samples):
         "Detection of defects, thresholds set where F1 is largest; and `figures`."

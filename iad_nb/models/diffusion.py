@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModel, CLIPConfig, CLIPModel, CLIPTextC
 from transformers.utils import logging
 from ..core import CheckpointError, ConfigError, InputError, did_you_mean, write_json
 from ..backbones import fingerprint, freeze, hub, parameters, pretrained
+from ..data.language import TERMS, canonical
 from ..data.loading import Annotated, Items, collate, resize
 from ..diffusion import SCHEDULES, UNET, VAE, decode, encode, noise_loss, sample, scheduler
 from .system import System, as_images
@@ -37,8 +38,13 @@ def tiny_vision(size=128, hidden=96, out=64): return CLIPVisionConfig(hidden_siz
 class ContrastConfig(PretrainedConfig):
     "Sizes of a `Contrast`: two towers."
     model_type, sub_configs = "iad_contrast", {"text_config": CLIPTextConfig, "vision_config": CLIPVisionConfig}
-    def __init__(self, text_config=None, vision_config=None, image_size=128, **kwargs):
+    def __init__(
+        self, text_config=None, vision_config=None, image_size=128,
+        names=.3,              # share of defects whose caption is cut down to the defect's name or a synonym: later each name must stand for itself
+        **kwargs,
+    ):
         of = lambda cls, c: cls(**c) if isinstance(c, dict) else c
+        self.names = names
         self.text_config, self.vision_config, self.image_size = of(CLIPTextConfig, text_config) or tiny_text(), of(CLIPVisionConfig, vision_config) or tiny_vision(image_size), image_size
         super().__init__(**kwargs)
     @classmethod
@@ -58,9 +64,21 @@ class Contrast(System):
 
     def words(self, texts): return token_ids(self.tokenizer, texts, self.device)
 
+    def name(self, defect):
+        "The defect's name or one of its synonyms, by chance."
+        t = TERMS[canonical(defect)]; known = (t.name, *t.synonyms)
+        return known[int(torch.randint(len(known), ()))]
+
+    def take(self, part, name):
+        "Start from a trained CLIP: part 'all'."
+        if part != "all": raise ConfigError(f"no part '{part}'", "start", "use all")
+        self.clip, self.tokenizer = pretrained(CLIPModel, name).float(), pretrained(PreTrainedTokenizerFast, name)
+
     def loss(self, batch):
         "Symmetric cross-entropy of the similarities."
-        return dict(loss=self.clip(input_ids=self.words(batch["caption"]), pixel_values=batch["image"]*2 - 1, return_loss=True).loss)
+        short = torch.rand(len(batch["caption"])) < self.config.names
+        said = [self.name(d) if cut and ill else s for s, d, ill, cut in zip(batch["caption"], batch["defect"], batch["label"], short)]
+        return dict(loss=self.clip(input_ids=self.words(said), pixel_values=batch["image"]*2 - 1, return_loss=True).loss)
 
     @torch.no_grad()
     def measure(self, samples):
@@ -145,12 +163,13 @@ class IndustrialDiffusion(System):
         super().__init__(config)
         dim, seen = config.text_config.hidden_size, config.vision_config.projection_dim
         self.text, self.vision = (freeze(m.to(torch.get_default_dtype())) for m in (CLIPTextModel(config.text_config), CLIPVisionModelWithProjection(config.vision_config)))          # their configs may ask for half
-        self.unet, self.vae = initialise(UNet2DConditionModel(**{**config.unet_config, "cross_attention_dim": dim})), freeze(AutoencoderKL(**config.vae_config))
+        self.unet, self.vae = initialise(UNet2DConditionModel(**{**config.unet_config, "cross_attention_dim": dim})).to(memory_format=torch.channels_last), freeze(AutoencoderKL(**config.vae_config))
         self.captioner = nn.Sequential(nn.Linear(seen, config.captioner), nn.GELU(), nn.Linear(config.captioner, dim))
         self.tokenizer = tokenizer
         self.post_init()
 
     def _init_weights(self, module): pass                               # the parts have initialised themselves
+    def gradient_checkpointing_enable(self, **kwargs): self.unet.enable_gradient_checkpointing()
     @property
     def folders(self): return dict(unet=(UNet2DConditionModel, self, "unet"), vae=(AutoencoderKL, self, "vae"), text_encoder=(CLIPTextModel, self, "text"), image_encoder=(CLIPVisionModelWithProjection, self, "vision"))
 
