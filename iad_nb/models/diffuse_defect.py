@@ -136,7 +136,7 @@ class DiffuseDefect(System):
         if missing := set(right) - {None, *number}: raise ConfigError(f"'{min(missing)}' is not in the vocabulary", "model.vocabulary", "add it")
         labels = [torch.tensor([number[r]] if r else [], dtype=torch.long, device=x.device) for r in right]
         names, total = self.names(c.vocabulary), {}
-        said = [nouns(t) for t in batch["caption"]] if c.grounded and "caption" in batch else []
+        said = [nouns(t or "") for t in batch["caption"]] if c.grounded and "caption" in batch else []
         words = [self.names(n) for n in said] if len(said) > 1 and all(said) else None
         for m, e in zip(masks, embeddings):
             parts = set_loss(m, self.masks.classify(e, names), truths, labels, self.masks.config.dice, self.masks.config.nothing)
@@ -163,8 +163,8 @@ class DiffuseDefect(System):
             x = torch.stack([torch.from_numpy(resize(i, (s, s))).permute(2, 0, 1) for i in some]).to(self.device).float()/255
             masks, embeddings = (y[-1] for y in self.masks(self.maps(x)))
             p, m = self.masks.classify(embeddings, names).exp(), masks.sigmoid()
-            ill = 1 - p[..., -1]                                             # (B, N): a query has found something
-            heat, which = (ill[..., None, None]*m).max(1)                    # the surest query of each pixel
+            heat, which = ((1 - p[..., -1])[..., None, None]*m).max(1)       # the surest query of each pixel
+            named = (p[..., :-1]*m.amax((2, 3))[..., None]).amax(1)          # (B, K): somewhere there is one
             seconds = (time.perf_counter() - t)/len(some)
             for i, image in enumerate(some):
                 h = np.ascontiguousarray(cv2.resize(heat[i].cpu().numpy(), image.shape[1::-1], interpolation=cv2.INTER_LINEAR).clip(0, 1))
@@ -175,8 +175,8 @@ class DiffuseDefect(System):
                     best = np.unravel_index(h[y0:y1, x0:x1].argmax(), (y1 - y0, x1 - x0))
                     odds = p[i, q[y0 + best[0], x0 + best[1]], :-1]
                     r |= dict(label=vocabulary[int(odds.argmax())], label_score=float(odds.max()/odds.sum()))
-                score = float(ill[i].max())
-                out.append(Inspection(image, score, h, self.config.threshold, self.config.limit, regions, classes=dict(zip(vocabulary, p[i, :, :-1].amax(0).tolist())) | dict(normal=1 - score), timing=dict(seconds=seconds)))
+                score = float(heat[i].max())
+                out.append(Inspection(image, score, h, self.config.threshold, self.config.limit, regions, classes=dict(zip(vocabulary, named[i].tolist())) | dict(normal=1 - score), timing=dict(seconds=seconds)))
         return out
 
     def figures(self, samples, **options):

@@ -27,7 +27,7 @@ class MaskGeneratorConfig(PretrainedConfig):
     def __init__(
         self,
         widths=(32, 64, 96, 96),         # channels of the maps, finest first
-        dim=64, queries=20, layers=3, heads=4, feedforward=128,
+        dim=64, queries=6, layers=3, heads=4, feedforward=128,
         text=64,                         # dimensions of CLIP's texts
         tau=.07,                         # temperature of eqs. 12 to 14
         dice=1.,                         # weight of a Dice loss beside the cross-entropy of eq. 11; 0: the paper's
