@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 from transformers import AutoModel
 from transformers.utils import logging
-import iad_nb.models.diffuse_defect, iad_nb.models.iad_unify, iad_nb.models.region
+import iad_nb.models.diffuse_defect, iad_nb.models.iad_unify, iad_nb.models.region, iad_nb.models.vmad
 from .core import CheckpointError, ConfigError, DataError, IADError, InputError, did_you_mean, atomic, environment, pick_device, plain, spawn, write_json, write_text
 from .show import figure, html_image, html_page, html_table, jpeg, outline, thumbnail
 from .data.sample import Manifest, read_image

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SYSTEMS', 'RECIPES', 'CARD', 'DataConfig', 'Recipe', 'recipe', 'region_expert', 'autoencoder', 'iad_unify_grounding',
            'iad_unify_understanding', 'iad_unify_generation', 'iad_unify', 'clip', 'industrial_diffusion',
-           'diffuse_defect', 'industrial_diffusion_published', 'diffuse_defect_published', 'get_recipe', 'build',
-           'pool_of', 'started', 'batches', 'train', 'save_snapshot']
+           'diffuse_defect', 'industrial_diffusion_published', 'diffuse_defect_published', 'sam', 'vmad', 'get_recipe',
+           'build', 'pool_of', 'started', 'batches', 'train', 'save_snapshot']
 
 # %% ../nbs/70_recipes.ipynb #c002
 from dataclasses import dataclass, field, replace
@@ -24,6 +24,7 @@ from .models.region import RegionExpert, RegionExpertConfig
 from .models.iad_unify import IADUnify, IADUnifyConfig
 from .models.diffusion import Contrast, ContrastConfig, IndustrialDiffusion, IndustrialDiffusionConfig
 from .models.diffuse_defect import DiffuseDefect, DiffuseDefectConfig
+from .models.vmad import VMAD, Clicks, ClicksConfig, VMADConfig
 
 # %% ../nbs/70_recipes.ipynb #c005
 @dataclass
@@ -53,7 +54,8 @@ class Recipe:
     name: str = ""                                     # of the recipe
 
 SYSTEMS = {"region-expert": (RegionExpert, RegionExpertConfig), "autoencoder": (Autoencoding, AutoencodingConfig), "iad-unify": (IADUnify, IADUnifyConfig),
-           "contrast": (Contrast, ContrastConfig), "industrial-diffusion": (IndustrialDiffusion, IndustrialDiffusionConfig), "diffuse-defect": (DiffuseDefect, DiffuseDefectConfig)}
+           "contrast": (Contrast, ContrastConfig), "industrial-diffusion": (IndustrialDiffusion, IndustrialDiffusionConfig), "diffuse-defect": (DiffuseDefect, DiffuseDefectConfig),
+           "clicks": (Clicks, ClicksConfig), "vmad": (VMAD, VMADConfig)}
 RECIPES = {}
 
 def recipe(make):
@@ -100,7 +102,13 @@ def diffuse_defect_published():
     return Recipe("diffuse-defect", "paper", start=dict(diffusion="industrial-diffusion-published"), data=DataConfig(size=512, images=9621, pairs=False, augment="published", precompute=False),
                   train=TrainConfig(steps=30_050, batch_size=16, lr=5e-5, weight_decay=1e-4, betas=[.9, .999], schedule="polynomial", power=.9, warmup=500, clip=.01, precision="fp16", save_every=1000, workers=16))
 
-# %% ../nbs/70_recipes.ipynb #c012
+# %% ../nbs/70_recipes.ipynb #c013
+@recipe
+def sam(): return Recipe("clicks", **_small(batch_size=16, steps=4000, lr=8e-4, warmup=200))
+@recipe
+def vmad(): return Recipe("vmad", start=dict(clip="clip", sam="sam"), **_small(16_000, batch_size=16, steps=4000, lr=5e-4, warmup=200))
+
+# %% ../nbs/70_recipes.ipynb #c014
 def get_recipe(name, changes=()):
     "The recipe of a name with `key=value` changes."
     if name not in RECIPES: raise ConfigError(f"unknown recipe '{name}'", "recipe", did_you_mean(name, RECIPES))
@@ -118,7 +126,7 @@ def build(r):
     try: return cls(getattr(config, r.preset)(**r.model))
     except (TypeError, ValueError, RuntimeError) as e: raise ConfigError(f"these sizes do not fit together: {e}", f"model={r.model}", "see the system's config") from e
 
-# %% ../nbs/70_recipes.ipynb #c017
+# %% ../nbs/70_recipes.ipynb #c019
 def pool_of(d):
     "The `Pool` of a data config, made if it is not there."
     world = World("train", d.size, d.seed, d.categories, n=d.images, pairs=d.pairs)
@@ -169,7 +177,7 @@ def train(
     model.save_pretrained(run.path/"model")
     return run.finish(seconds=time.time() - start, device=device, parameters=parameters(model), validation=validation)
 
-# %% ../nbs/70_recipes.ipynb #c022
+# %% ../nbs/70_recipes.ipynb #c024
 CARD = """---
 license: apache-2.0
 library_name: iad_nb

@@ -163,7 +163,7 @@ class IndustrialDiffusion(System):
         super().__init__(config)
         dim, seen = config.text_config.hidden_size, config.vision_config.projection_dim
         self.text, self.vision = (freeze(m.to(torch.get_default_dtype())) for m in (CLIPTextModel(config.text_config), CLIPVisionModelWithProjection(config.vision_config)))          # their configs may ask for half
-        self.unet, self.vae = initialise(UNet2DConditionModel(**{**config.unet_config, "cross_attention_dim": dim})).to(memory_format=torch.channels_last), freeze(AutoencoderKL(**config.vae_config))
+        self.unet, self.vae = initialise(UNet2DConditionModel(**{**config.unet_config, "cross_attention_dim": dim})), freeze(AutoencoderKL(**config.vae_config))
         self.captioner = nn.Sequential(nn.Linear(seen, config.captioner), nn.GELU(), nn.Linear(config.captioner, dim))
         self.tokenizer = tokenizer
         self.post_init()

@@ -12,13 +12,12 @@ from pathlib import Path
 import cv2, numpy as np, torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, TextStreamer, PreTrainedTokenizerFast, Qwen3_5Config, Qwen3_5ForConditionalGeneration
 from ..core import CheckpointError, ConfigError, InputError, did_you_mean
 from ..data.loading import resize
 from ..data.language import annotate, standard
-from ..backbones import fingerprint, freeze, hub, parameters, pretrained, snapshots
+from ..backbones import fingerprint, freeze, hub, parameters, pretrained, snapshots, train_bpe
 from ..diffusion import UNET, VAE, decode, encode, noise_loss, sample
 from .system import System, as_images
 from .judging import evaluate_answers, evaluate_edits, summary
@@ -30,12 +29,8 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<
 CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 
 def train_tokenizer(texts, size=1024):
-    "A small chat tokenizer from texts."
-    t = Tokenizer(models.BPE())
-    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    t.decoder = decoders.ByteLevel()
-    t.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
-    return PreTrainedTokenizerFast(tokenizer_object=t, pad_token=SPECIAL[0], eos_token=SPECIAL[2], extra_special_tokens=list(SPECIAL[1:]), chat_template=CHAT)
+    "A small chat tokenizer of texts."
+    return train_bpe(texts, size, SPECIAL, pad_token=SPECIAL[0], eos_token=SPECIAL[2], chat_template=CHAT)
 
 # %% ../../nbs/42_models.iad_unify.ipynb #c008
 def tiny_qwen(vocab=1024, hidden=128, layers=4, head=32, vision=64):
