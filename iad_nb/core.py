@@ -133,7 +133,7 @@ def environment(seed=None, device=None):
         except importlib.metadata.PackageNotFoundError: return None
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return dict(**git_state(), python=platform.python_version(), versions={p: version(p) for p in PACKAGES}, platform=platform.platform(), gpu=gpu,
-                threads=torch.get_num_threads(), device=str(device or pick_device()), seed=seed, command=shlex.join(sys.argv), time=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+                threads=torch.get_num_threads(), device=str(device or pick_device()), seed=seed, command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), time=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
 
 class Run:
     "The record of one run in a folder of its own: config.json, env.json, log.jsonl, metrics.json, checkpoint/."

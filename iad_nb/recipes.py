@@ -207,7 +207,7 @@ def save_snapshot(run, folder, more=""):
     model.save_pretrained(folder)
     name = c.get("name") or c["system"]
     usual = _leaves(plain(get_recipe(name))) if name in RECIPES else {}
-    changes = [f"{k}={v}" for k, v in _leaves(c).items() if k not in ("data.pool", "name") and v != usual.get(k)] if usual else []
+    changes = [f"{k}={'RUN' if k.startswith('start.') and Path(str(v)).exists() else v}" for k, v in _leaves(c).items() if k not in ("data.pool", "name") and v != usual.get(k)] if usual else []
     figures = ", ".join(f"{k.replace('_', ' ')} {v:.3f}" for k, v in m["validation"].items() if isinstance(v, float))
     write_text(folder/"README.md", CARD.format(name=folder.name, system=c["system"], preset=c["preset"], parameters=m["parameters"], categories=c["data"]["categories"], images=c["data"]["images"], size=c["data"]["size"],
         data_seed=c["data"]["seed"], command=" ".join(["iad train", name, *changes, "--snapshot", folder.name]), seed=c["train"]["seed"], seconds=m["seconds"], device=m["device"], threads=env["threads"], commit=env["commit"] and env["commit"][:10],

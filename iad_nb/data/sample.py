@@ -196,4 +196,4 @@ class Manifest:
 
     def __repr__(self):
         f = self.frame
-        return f"Manifest({len(f)} images, {int((f['label'] == 1).sum())} defective, {f['category'].nunique()} categories, {f['defect'].nunique()} defect types, splits {dict(f['split'].value_counts())}, root {self.root})"
+        return f"Manifest({len(f)} images, {int((f['label'] == 1).sum())} defective, {f['category'].nunique()} categories, {f['defect'].nunique()} defect types, splits {dict(f['split'].value_counts())}, root {Path(self.root).name or self.root})"

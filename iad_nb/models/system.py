@@ -106,6 +106,7 @@ class System(PreTrainedModel):
     elsewhere = ()                                                           # parts that are not saved with it
     def save_pretrained(self, folder, **kwargs):
         apart = [next(n for n, m in self.named_modules() if m is getattr(owner, attribute)) for _, owner, attribute in self.folders.values()] + list(self.elsewhere)
+        for sub in getattr(self.config, "sub_configs", {}): setattr(getattr(self.config, sub), "_name_or_path", "")             # where a part came from is nobody's path
         super().save_pretrained(folder, **{**({} if not apart else dict(state_dict={k: v for k, v in self.state_dict().items() if not k.startswith(tuple(f"{a}." for a in apart))})), **kwargs})
         for name, (_, owner, attribute) in self.folders.items(): getattr(owner, attribute).save_pretrained(f"{folder}/{name}")
         if self.tokenizer is not None: self.tokenizer.save_pretrained(folder)
