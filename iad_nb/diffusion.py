@@ -131,6 +131,7 @@ def sample(
     extra=None,                # (B, 5, h, w), for inpainting
     init=None, strength=1.,    # start from these latents, noised by this share of the steps
     clip=None,                 # the clean latents that are guessed on the way stay within ± this; None: free
+    unsure=0.,                 # mean squared error of the noise that is guessed: clean latents of unit deviation that follow from it are drawn to 0 as far as they are error
 ):
     "Latents (B, C, h, w) painted from noise."
     s, device = scheduler(sampler, schedule), context.device
@@ -148,9 +149,10 @@ def sample(
         if guidance != 1 and empty is not None:
             nothing = unet(y, t, encoder_hidden_states=empty).sample
             e = nothing + guidance*(e - nothing)
-        if clip:
+        if clip or unsure:
             a = s.alphas_cumprod[int(t)]
-            e = (x - a.sqrt()*((x - (1 - a).sqrt()*e)/a.sqrt()).clamp(-clip, clip))/(1 - a).sqrt()
+            clean = (x - (1 - a).sqrt()*e)/a.sqrt()/(1 + unsure*(1 - a)/a)
+            e = (x - a.sqrt()*(clean.clamp(-clip, clip) if clip else clean))/(1 - a).sqrt()
         again = {} if not isinstance(s, DDPMScheduler) else dict(generator=[torch.Generator().manual_seed(int(q)*1009 + k) for q in seeds])
         x = s.step(e, t, x, **again).prev_sample
     return x

@@ -19,7 +19,7 @@ from ..core import CheckpointError, ConfigError, InputError, did_you_mean, write
 from ..backbones import fingerprint, freeze, hub, parameters, pretrained
 from ..data.language import TERMS, canonical
 from ..data.loading import Annotated, Items, collate, resize
-from ..diffusion import SCHEDULES, UNET, VAE, decode, encode, noise_loss, sample, scheduler
+from ..diffusion import SCHEDULES, UNET, VAE, decode, encode, noise_like, noise_loss, sample, scheduler
 from .system import System, as_images
 
 # %% ../../nbs/50_models.diffusion.ipynb #c005
@@ -117,6 +117,7 @@ class IndustrialDiffusionConfig(PretrainedConfig):
         alignment=.3,              # weight of eq. 8
         drop=.1,                   # share of conditions that are the empty prompt
         clip=3.,                   # bound of the clean latents (of unit deviation) that are guessed while painting: a young model's guesses from nearly pure noise are wild; None: free
+        unsure=0.,                 # mean squared error of the noise that it guesses from next to nothing but noise (`measure` finds it): painting trusts its first guesses no more than that
         t=50,                      # of the features
         noisy="latent",            # features see noise in the latents (eq. 2) or in the pixels (eq. 9)
         condition="implicit",      # of the features: implicit; empty, the empty prompt (Table 7, "without implicit text embedding"); zero, nothing to attend to ("without diffusion conditioning")
@@ -125,7 +126,7 @@ class IndustrialDiffusionConfig(PretrainedConfig):
         of = lambda cls, c: cls(**c) if isinstance(c, dict) else c
         self.text_config, self.vision_config = of(CLIPTextConfig, text_config) or tiny_text(), of(CLIPVisionConfig, vision_config) or tiny_vision(image_size)
         self.unet_config, self.vae_config = unet_config or DEEP, vae_config or VAE["tiny"]
-        self.image_size, self.captioner, self.schedule, self.captions, self.alignment, self.drop, self.clip = image_size, captioner, schedule, captions, alignment, drop, clip
+        self.image_size, self.captioner, self.schedule, self.captions, self.alignment, self.drop, self.clip, self.unsure = image_size, captioner, schedule, captions, alignment, drop, clip, unsure
         if schedule not in SCHEDULES: raise ConfigError(f"unknown schedule '{schedule}'", "schedule", did_you_mean(schedule, SCHEDULES))
         self.read_at(t, noisy, condition)
         super().__init__(**kwargs)
@@ -231,8 +232,8 @@ class IndustrialDiffusion(System):
 
     @torch.no_grad()
     def measure(self, samples):
-        "The noise loss on held-out samples, at fixed noise and steps, under captions, implicit captions and the empty prompt; and the alignment of eq. 8."
-        items, out = Annotated(Items(samples, self.config.image_size)), dict(captions=[], implicit=[], empty=[], alignment=[])
+        "The noise loss on held-out samples, at fixed noise and steps, under captions, implicit captions and the empty prompt; the alignment of eq. 8; and how sure it is of nearly pure noise, which painting uses from now on."
+        items, out = Annotated(Items(samples, self.config.image_size)), dict(captions=[], implicit=[], empty=[], alignment=[], unsure=[])
         for k in range(0, len(items), 16):
             b = collate([items[i] for i in range(k, min(k + 16, len(items)))])
             x = self.frozen({n: v.to(self.device) if torch.is_tensor(v) else v for n, v in b.items()})
@@ -240,6 +241,9 @@ class IndustrialDiffusion(System):
             for name, context in dict(captions=x["words"], implicit=implicit[:, None].expand_as(x["words"]), empty=self.read([""])[0].expand_as(x["words"])).items():
                 with torch.random.fork_rng(): torch.manual_seed(k); out[name].append(noise_loss(self.unet, x["latents"], context, schedule=self.config.schedule))
             out["alignment"].append(1 - F.cosine_similarity(implicit, x["said"]).mean())
+            noise, last = noise_like(x["latents"].shape[1:], range(k, k + len(implicit)), self.device), torch.full((len(implicit),), 999, device=self.device)
+            out["unsure"].append((self.unet(scheduler("ddpm", self.config.schedule).add_noise(x["latents"], noise, last), last, encoder_hidden_states=x["words"]).sample - noise).square().mean())
+        self.config.unsure = float(torch.stack(out["unsure"]).mean())
         return {k: float(torch.stack(v).mean()) for k, v in out.items()} | dict(images=len(items))
 
     def features(
@@ -288,7 +292,7 @@ class IndustrialDiffusion(System):
         for a in range(0, len(todo), batch):
             some = todo[a:a+batch]
             context = words[[k for k, _ in some]]
-            z = sample(self.unet, context, (self.vae.config.latent_channels, side//down, side//down), [s for _, s in some], empty.expand_as(context), guidance, steps, sampler, self.config.schedule, init=None if init is None else init[[k for k, _ in some]], strength=strength if init is not None else 1., clip=self.config.clip)
+            z = sample(self.unet, context, (self.vae.config.latent_channels, side//down, side//down), [s for _, s in some], empty.expand_as(context), guidance, steps, sampler, self.config.schedule, init=None if init is None else init[[k for k, _ in some]], strength=strength if init is not None else 1., clip=self.config.clip, unsure=self.config.unsure)
             out += list((decode(self.vae, z).float().permute(0, 2, 3, 1)*255).round().byte().cpu().numpy())
         return out
 
