@@ -90,7 +90,7 @@ def clip(): return Recipe("contrast", **_small(batch_size=64, steps=1500, lr=1e-
 @recipe
 def industrial_diffusion(): return Recipe("industrial-diffusion", start=dict(clip="clip", vae="autoencoder"), validate=256, **_small(16_000, batch_size=32, steps=2200, lr=7e-4, warmup=150, weight_decay=1e-4, betas=[.9, .999], ema=.999))
 @recipe
-def diffuse_defect(): return Recipe("diffuse-defect", start=dict(diffusion="industrial-diffusion"), model=dict(t=0), **_small(16_000, batch_size=16, steps=5000, lr=1e-3, warmup=200, schedule="polynomial", power=.9, weight_decay=1e-4))
+def diffuse_defect(): return Recipe("diffuse-defect", start=dict(diffusion="industrial-diffusion"), **_small(16_000, batch_size=16, steps=5000, lr=1e-3, warmup=200, schedule="polynomial", power=.9, weight_decay=1e-4))
 
 # %% ../nbs/70_recipes.ipynb #c011
 @recipe
