@@ -205,7 +205,7 @@ class IndustrialDiffusion(System):
     def see(self, images):
         "CLIP's embedding (B, E) of images (B, 3, H, W) in [0, 1]."
         s = self.config.vision_config.image_size
-        return self.vision(F.interpolate(images, size=(s, s), mode="bilinear", antialias=True)*2 - 1).image_embeds
+        return self.vision((F.interpolate(images.float(), size=(s, s), mode="bilinear", antialias=True)*2 - 1).to(self.vision.dtype)).image_embeds          # half precision cannot antialias
 
     @torch.no_grad()
     def frozen(self, batch):

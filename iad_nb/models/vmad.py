@@ -137,7 +137,7 @@ def sam_input(images, config):
     "Images (B, 3, H, W) in [0, 1] as SAM's encoder takes them."
     mean, std = (images.new_tensor(v).view(3, 1, 1) for v in ((.485, .456, .406), (.229, .224, .225)))
     s = config.vision_config.image_size
-    return (F.interpolate(images, size=(s, s), mode="bilinear", antialias=True) - mean)/std
+    return (F.interpolate(images.float(), size=(s, s), mode="bilinear", antialias=True).to(images.dtype) - mean)/std          # half precision cannot antialias
 
 def decode_masks(sam, features, prompts):
     "Mask logits (N, h, w) of SAM's decoder from image embeddings (N, C, g, g) and prompt tokens (N, T, C)."
@@ -251,7 +251,7 @@ class VMAD(System):
         "Layers of the vision tower, shallow to deep (B, L, S², C), of images (B, 3, H, W) in [0, 1]."
         s = self.config.llava_config.vision_config.image_size
         mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.config.mean, self.config.std))
-        x = (F.interpolate(images, size=(s, s), mode="bilinear", antialias=True) - mean)/std
+        x = (F.interpolate(images.float(), size=(s, s), mode="bilinear", antialias=True).to(images.dtype) - mean)/std
         states = self.llava.model.vision_tower(x, output_hidden_states=True).hidden_states
         return torch.stack([states[k][:, 1:] for k in self.config.read_at], 1)
 
