@@ -166,17 +166,18 @@ def generate(
     from iad_nb.core import atomic
     from iad_nb.data.loading import png
     from iad_nb.data.sample import read_image
-    start = dict(images=[read_image(begin)], strength=strength) if begin else {}
-    system = able(model, device, "generate")
+    first = read_image(begin) if begin else None
+    system, jobs = able(model, device, "generate"), [(k, prompt, seed + j) for k, prompt in enumerate(prompts) for j in range(n)]
     out.mkdir(parents=True, exist_ok=True)
     with stoppable(f"what was painted is in {out}"):
-        for k, prompt in enumerate(prompts):
-            words = "_".join(re.findall(r"\w+", prompt.lower()))[:60]
-            for j in range(0, n, 16):                                            # what is painted is written
-                for i, a in enumerate(system.generate(prompt, min(16, n - j), seed + j, steps, guidance, sampler, **start), seed + j):
-                    place = out/f"{k:02d}_{words}_{i}.png"
-                    with atomic(place) as tmp: tmp.write_bytes(png(a))
-                    say.print(str(place), soft_wrap=True)
+        for a in range(0, len(jobs), 16):                                        # what is painted is written
+            numbers, texts, seeds = zip(*jobs[a:a+16])
+            start = {} if first is None else dict(images=[first]*len(texts), strength=strength)
+            for k, prompt, i, picture in zip(numbers, texts, seeds, system.generate(texts, 1, seeds, steps, guidance, sampler, **start)):
+                words = "_".join(re.findall(r"\w+", prompt.lower()))[:60]
+                place = out/f"{k:02d}_{words}_{i}.png"
+                with atomic(place) as tmp: tmp.write_bytes(png(picture))
+                say.print(str(place), soft_wrap=True)
 
 @app.command(epilog="\b\nExamples:\n  iad train region-expert\n  iad train region-expert train.steps=2000 data.images=20000 --out _runs/short\n  the same command goes on where it was stopped")
 def train(

@@ -105,11 +105,12 @@ class DiffuseDefect(System):
         "CLIP's embeddings (K, D) of names, whitened (Su et al., 2021) and kept."
         missing = [n for n in vocabulary if n not in self.named]
         if missing:
-            e = self.diffusion.read(missing)[1].float()
-            if self.config.whiten is not None:
-                known = self.diffusion.read(list(_pattern()[1]))[1].float()
-                _, s, v = torch.linalg.svd(known - known.mean(0), full_matrices=False)
-                e = (e - known.mean(0)) @ (v.T/(s + self.config.whiten*s[0]))
+            with torch.autocast(self.device.type, enabled=False):            # small differences decide
+                e = self.diffusion.read(missing)[1].float()
+                if self.config.whiten is not None:
+                    known = self.diffusion.read(list(_pattern()[1]))[1].float()
+                    _, s, v = torch.linalg.svd(known - known.mean(0), full_matrices=False)
+                    e = (e - known.mean(0)) @ (v.T/(s + self.config.whiten*s[0]))
             self.named |= dict(zip(missing, e))
         return torch.stack([self.named[n] for n in vocabulary]).to(self.device, self.masks.dtype)
 
