@@ -104,7 +104,7 @@ def diffuse_defect_published():
 
 # %% ../nbs/70_recipes.ipynb #c013
 @recipe
-def sam(): return Recipe("clicks", **_small(batch_size=16, steps=4000, lr=8e-4, warmup=200))
+def sam(): return Recipe("clicks", start=dict(teacher="region-expert-tiny"), **_small(16_000, batch_size=16, steps=3500, lr=1.5e-3, warmup=100))
 @recipe
 def vmad(): return Recipe("vmad", start=dict(clip="clip", sam="sam"), **_small(16_000, batch_size=16, steps=4000, lr=5e-4, warmup=200))
 
