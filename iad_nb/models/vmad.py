@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPECIAL', 'SEGMENT', 'QUERIES', 'YES', 'NO', 'SCENE', 'ALLOWED', 'WANTED', 'Talk', 'scene_and', 'tiny_llava',
-           'tiny_sam', 'new_sam', 'huge_sam', 'VMADConfig', 'ClicksConfig', 'mask_losses', 'sam_input', 'decode_masks',
-           'Clicks', 'VMAD']
+           'tiny_sam', 'new_sam', 'huge_sam', 'VMADConfig', 'ClicksConfig', 'mask_losses', 'sam_input', 'tower_input',
+           'decode_masks', 'Lesson', 'TowerConfig', 'Tower', 'Clicks', 'VMAD']
 
 # %% ../../nbs/62_models.vmad.ipynb #c002
 import time
@@ -54,7 +54,7 @@ class Talk:
 def scene_and(start, question): return f"{start} {question}".strip()
 
 # %% ../../nbs/62_models.vmad.ipynb #c008
-def tiny_llava(vocab=1024, hidden=128, layers=4, image=128, patch=16, vision=96, depth=4):
+def tiny_llava(vocab=1024, hidden=128, layers=4, image=128, patch=8, vision=96, depth=4):
     "A small LLaVA: CLIP tower of four layers, Llama of four."
     return LlavaConfig(vision_config=CLIPVisionConfig(hidden_size=vision, intermediate_size=4*vision, num_hidden_layers=depth, num_attention_heads=vision//32, image_size=image, patch_size=patch, projection_dim=64),
         text_config=LlamaConfig(vocab_size=vocab, hidden_size=hidden, intermediate_size=3*hidden, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=1024, pad_token_id=0, bos_token_id=1, eos_token_id=2),
@@ -148,6 +148,11 @@ def sam_input(images, config):
     s = config.vision_config.image_size
     return (F.interpolate(images.float(), size=(s, s), mode="bilinear", antialias=True).to(images.dtype) - mean)/std          # half precision cannot antialias
 
+def tower_input(images, size, mean, std):
+    "Images (B, 3, H, W) in [0, 1] as CLIP's vision tower takes them."
+    mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (mean, std))
+    return (F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True).to(images.dtype) - mean)/std
+
 def decode_masks(sam, features, prompts):
     "Mask logits (N, h, w) of SAM's decoder from image embeddings (N, C, g, g) and prompt tokens (N, T, C)."
     n = len(features)
@@ -155,18 +160,69 @@ def decode_masks(sam, features, prompts):
     place = sam.get_image_wide_positional_embeddings().to(features.dtype).repeat(n, 1, 1, 1)
     return sam.mask_decoder(image_embeddings=features, image_positional_embeddings=place, sparse_prompt_embeddings=prompts[:, None].to(features.dtype), dense_prompt_embeddings=dense.to(features.dtype).expand(n, -1, -1, -1), multimask_output=False)[0][:, 0, 0]
 
+class Lesson(nn.Module):
+    "How far feature maps are from telling what a trained region expert sees (distillation, as MobileSAM has it)."
+    def __init__(self, teacher, channels):
+        super().__init__()
+        self.teacher = freeze(pretrained(RegionExpert, teacher).float())
+        self.tell = nn.Conv2d(channels, self.teacher.config.width, 1)
+
+    def forward(self, images, features):
+        "Mean squared distance of features (B, C, h, w), mapped linearly, to the expert's standardised ones of images (B, 3, H, W); 1 is ignorance."
+        with torch.no_grad(): _, _, deep, _ = self.teacher.eval().decode(*self.teacher.encode(images))
+        want = F.layer_norm(deep.float().movedim(1, 3), (deep.shape[1],)).movedim(3, 1)
+        return F.mse_loss(self.tell(features).float(), F.interpolate(want, size=features.shape[2:], mode="bilinear"))
+
+class TowerConfig(PretrainedConfig):
+    "Sizes of a `Tower`."
+    model_type, sub_configs = "iad_tower", {"vision_config": CLIPVisionConfig}
+    def __init__(self, vision_config=None, mean=(.5, .5, .5), std=(.5, .5, .5), **kwargs):
+        self.vision_config, self.mean, self.std = CLIPVisionConfig(**vision_config) if isinstance(vision_config, dict) else vision_config or tiny_llava().vision_config, list(mean), list(std)
+        super().__init__(**kwargs)
+    @classmethod
+    def tiny(cls, **kwargs): return cls(**kwargs)
+    @classmethod
+    def paper(cls, **kwargs): return cls(**{**dict(vision_config=VMADConfig.paper().llava_config.vision_config), **kwargs})
+
+class Tower(System):
+    "Teaches a small vision tower of CLIP's class, which has not read the internet, what a region expert sees."
+    config_class, base_model_prefix, tasks = TowerConfig, "clip", ("imitate",)
+    def __init__(self, config):
+        super().__init__(config)
+        self.clip, self.lesson = CLIPVisionModel(config.vision_config), None
+        freeze(self.clip.post_layernorm if hasattr(self.clip, "post_layernorm") else self.clip.vision_model.post_layernorm)
+
+    def take(self, part, name):
+        "Give it a 'teacher': a trained region expert."
+        if part != "teacher": raise ConfigError(f"no part '{part}'", "start", "use teacher")
+        self.lesson = Lesson(name, self.config.vision_config.hidden_size)
+
+    def loss(self, batch):
+        if self.lesson is None: raise ConfigError("a tower learns from a teacher", "start", "start.teacher=region-expert-tiny")
+        x = tower_input(batch["image"], self.config.vision_config.image_size, self.config.mean, self.config.std)
+        f = self.clip(x).last_hidden_state[:, 1:].transpose(1, 2)
+        return dict(loss=self.lesson(batch["image"], f.unflatten(2, [round(f.shape[2]**.5)]*2)))
+
+    @torch.no_grad()
+    def measure(self, samples):
+        "Mean distance on held-out samples."
+        items, found = Items(samples, self.config.vision_config.image_size), []
+        for k in range(0, len(items), 16): found.append(float(self.loss({n: v.to(self.device) if torch.is_tensor(v) else v for n, v in collate([items[i] for i in range(k, min(k + 16, len(items)))]).items()})["loss"]))
+        return dict(images=len(items), imitate=float(np.mean(found)))
+
+    def save_pretrained(self, folder, **kwargs): self.clip.save_pretrained(folder)          # transformers' own folder
+
 class Clicks(System):
     "Trains a SAM (Kirillov et al., 2023): from a click inside a defect to its mask."
     config_class, base_model_prefix, tasks = ClicksConfig, "sam", ("click",)
     def __init__(self, config):
         super().__init__(config)
-        self.sam, self.teacher = new_sam(config.sam_config), None
+        self.sam, self.lesson = new_sam(config.sam_config), None
 
     def take(self, part, name):
         "Give it a 'teacher': a trained region expert, whose features SAM's encoder learns to imitate."
         if part != "teacher": raise ConfigError(f"no part '{part}'", "start", "use teacher")
-        self.teacher = freeze(pretrained(RegionExpert, name).float())
-        self.imitate = nn.Conv2d(self.config.sam_config.vision_config.output_channels, self.teacher.config.width, 1)
+        self.lesson = Lesson(name, self.config.sam_config.vision_config.output_channels)
 
     def masks(self, features, points):
         "Mask logits (N, h, w) of SAM's image embeddings (N, C, g, g) and clicks (N, 2) in [0, 1]."
@@ -191,10 +247,7 @@ class Clicks(System):
         m = self.masks(f[rows], points).float() if len(rows) else self.masks(f[:1], x.new_zeros(1, 2)).float()
         bce, dice = mask_losses(m, F.interpolate(batch["mask"][rows], size=m.shape[1:], mode="area")[:, 0]) if len(rows) else (0*m.sum(), 0*m.sum())
         out = dict(bce=bce, dice=dice)
-        if self.teacher is not None:
-            with torch.no_grad(): _, _, deep, _ = self.teacher.eval().decode(*self.teacher.encode(x))
-            want = F.layer_norm(deep.float().movedim(1, 3), (deep.shape[1],)).movedim(3, 1)
-            out["imitate"] = F.mse_loss(self.imitate(f).float(), F.interpolate(want, size=f.shape[2:], mode="bilinear"))
+        if self.lesson is not None: out["imitate"] = self.lesson(x, f)
         return dict(out, loss=2*bce + .5*dice + out.get("imitate", 0))
 
     @torch.no_grad()
@@ -256,11 +309,13 @@ class VMAD(System):
         return cls(VMADConfig.paper(**{**dict(llava_config=parts["llava"].config, sam_config=parts["sam"].config, seg_token_id=tokenizer.convert_tokens_to_ids("[SEG]")), **changes}), tokenizer, **parts)
 
     def take(self, part, name):
-        "Start from what was trained before: 'clip' (its vision tower), 'sam', or 'all'."
-        if part == "clip": self.llava.model.vision_tower.load_state_dict(pretrained(CLIPVisionModel, name).float().state_dict())
-        elif part == "sam": self.sam.load_state_dict(pretrained(SamModel, name).float().state_dict())
-        elif part == "all": other = pretrained(VMAD, name).float(); self.load_state_dict(other.state_dict()); self.tokenizer = other.tokenizer
-        else: raise ConfigError(f"no part '{part}'", "start", "use clip, sam or all")
+        "Start from what was trained before: 'clip' (its vision tower), 'sam', 'trunk' (all but projector and DSSL), or 'all'."
+        if part == "clip": self.adopt(self.llava.model, "vision_tower", pretrained(CLIPVisionModel, name))
+        elif part == "sam": self.adopt(self, "sam", pretrained(SamModel, name))
+        elif part in ("all", "trunk"):
+            other = pretrained(VMAD, name); self.tokenizer = other.tokenizer
+            self.load_state_dict({k: v for k, v in other.state_dict().items() if part == "all" or not k.startswith(("llava.model.multi_modal_projector.", "dssl."))}, strict=part == "all")
+        else: raise ConfigError(f"no part '{part}'", "start", "use clip, sam, trunk or all")
 
     def fingerprint(self):
         "Identifies what is frozen: what it sees can be kept."
@@ -275,9 +330,7 @@ class VMAD(System):
     # what is seen
     def levels(self, images):
         "Layers of the vision tower, shallow to deep (B, L, S², C), of images (B, 3, H, W) in [0, 1]."
-        s = self.config.llava_config.vision_config.image_size
-        mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.config.mean, self.config.std))
-        x = (F.interpolate(images.float(), size=(s, s), mode="bilinear", antialias=True).to(images.dtype) - mean)/std
+        x = tower_input(images, self.config.llava_config.vision_config.image_size, self.config.mean, self.config.std)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vision): states = self.llava.model.vision_tower(x, output_hidden_states=True).hidden_states
         return torch.stack([states[k][:, 1:] for k in self.config.read_at], 1)
 
