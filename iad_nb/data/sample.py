@@ -100,6 +100,7 @@ def read_mask(
     elif path is not None and path.suffix == ".json":
         d = read_json(path)
         try:
+            if d["imageHeight"]*d["imageWidth"] > MAX_PIXELS: raise ValueError("too many pixels")
             source = np.zeros((d["imageHeight"], d["imageWidth"]), np.uint8)
             for points in map(outline_of, d["shapes"]):
                 if len(points): cv2.fillPoly(source, [np.round(points).astype(np.int32)], 255)

@@ -15,11 +15,10 @@ from functools import partial
 from pathlib import Path
 import numpy as np, scipy.io
 import pycocotools.mask as coco
-from PIL import Image
-from ..core import ConfigError, DataError, did_you_mean, read_json
-from .sample import Sample, read_image, run_length
+from ..core import ConfigError, DataError, InputError, did_you_mean, read_json
+from .sample import SPLITS, Sample, read_image, read_mask, run_length
 from .formats import (SOURCES, Source, source, read_source, images_in, groups_of, with_split, real_data, split_of, pattern_rows, coco_rows, voc_rows, voc_objects, labelme_rows,
-                                 yolo_rows, object_row, box_of, boxed, area_of, united, home, BROKEN, NO_MASK, MISSING)
+                                 yolo_rows, object_row, box_of, boxed, area_of, BROKEN, NO_MASK, MISSING)
 
 # %% ../../nbs/17_data.sources.ipynb #c006
 def mvtec_rows(tree):
@@ -48,8 +47,8 @@ def loco_regions(sample: Sample):
     if not sample.mask: return []
     folder, out = Path(sample.root or ".")/sample.mask, []
     place = folder.parents[2]/"defects_config.json"
-    try: kinds = {k["pixel_value"]: (k["defect_name"], k["saturation_threshold"], k["relative_saturation"]) for k in read_json(place)}
-    except (KeyError, TypeError) as e: raise DataError("not a list of defects with pixel_value, defect_name, saturation_threshold, relative_saturation", place) from e
+    try: kinds = {k["pixel_value"]: (str(k["defect_name"]), float(k["saturation_threshold"]), k["relative_saturation"]) for k in read_json(place)}
+    except BROKEN as e: raise DataError("not a list of defects with pixel_value, defect_name, saturation_threshold, relative_saturation", place) from e
     for f in images_in(folder):
         grey = read_image(f)[..., 0]
         area, value = np.count_nonzero(grey), int(grey.max())
@@ -62,10 +61,12 @@ def loco_regions(sample: Sample):
 PROTOCOLS = ("1cls", "2cls_fewshot", "2cls_highshot")
 
 def _table(tree, path, *columns):
-    "The lines of a CSV with these columns as dicts."
+    "(row number, dict) of the lines of a CSV with these columns, and an error for each line that does not fit."
     lines = csv.DictReader(io.StringIO(tree.text(path)))
-    if missing := set(columns) - set(lines.fieldnames or ()): raise DataError(f"no column {', '.join(sorted(missing))}", path)
-    return [r for r in lines if None not in r.values()]
+    try:
+        if missing := set(columns) - set(lines.fieldnames or ()): raise DataError(f"no column {', '.join(sorted(missing))}", path)
+        return [DataError("another number of fields than the header", f"{path}, row {lines.line_num}") if None in r or None in r.values() else (lines.line_num, r) for r in lines]
+    except csv.Error as e: raise DataError(f"not a CSV: {e}", f"{path}, row {lines.line_num}") from e
 
 @source("visa", "VisA", "<object>/Data/Images/{Normal,Anomaly}/, <object>/Data/Masks/Anomaly/, <object>/image_anno.csv, split_csv/<protocol>.csv; or VisA_pytorch/<protocol>/", homepage="https://github.com/amazon-science/spot-diff", licence="CC BY 4.0", images=10821, defective=1200,
         citation="Zou et al., SPot-the-Difference, ECCV 2022")
@@ -76,8 +77,14 @@ def visa_rows(
     "Rows of VisA."
     if protocol not in PROTOCOLS: raise ConfigError(f"unknown protocol '{protocol}'", "visa", did_you_mean(protocol, PROTOCOLS))
     splits, kinds, seen = {}, {}, set()
-    for f in tree.ending(f"{protocol}.csv")[:1]: splits = {r["image"]: r["split"] for r in _table(tree, f, "image", "split")}
-    for f in tree.ending("image_anno.csv"): kinds |= {r["image"]: r["label"] for r in _table(tree, f, "image", "label")}
+    for f in tree.ending(f"{protocol}.csv")[:1] + tree.ending("image_anno.csv"):
+        column, named = ("label", kinds) if f.endswith("image_anno.csv") else ("split", splits)
+        try: lines = _table(tree, f, "image", column)
+        except DataError as e: yield e; continue
+        for line in lines:
+            if isinstance(line, DataError): yield line
+            elif column == "split" and line[1]["split"] not in SPLITS: yield DataError(f"split '{line[1]['split']}' is not train or test", f"{f}, row {line[0]}")
+            else: named[line[1]["image"]] = line[1][column]
     for r in pattern_rows(tree, r"(?P<category>[^/]+)/Data/Images/(?P<kind>Normal|Anomaly)/(?P<stem>[^/]+)\.\w+", ("{base}{category}/Data/Masks/Anomaly/{stem}",)):
         if isinstance(r, DataError): yield r; continue
         name = "/".join(r["image"].split("/")[-5:])
@@ -105,12 +112,15 @@ def real_iad_rows(
     lists = [f for f in tree.ending(".json") if f.split("/")[-2:-1] == [jsons]]
     if not (folders and lists): raise DataError("no lists of images" if folders else f"no images of resolution {resolution or 'any'}", jsons if folders else "realiad_…", "unpack both the images and realiad_jsons.zip here")
     for f in lists:
-        category, d = f.rpartition("/")[2][:-5], tree.json(f)
+        category = f.rpartition("/")[2][:-5]
+        try: d = tree.json(f)
+        except DataError as e: yield e; continue
         def place(name): return name and next((p for p in (f"{folders[0]}{category}/{name}", f"{folders[0]}{name}") if p in tree), None)
         for split in ("train", "test"):
-            for n, r in enumerate(d.get(split) or () if isinstance(d, dict) else ()):
-                try: name, kind, mask = r["image_path"], r["anomaly_class"], r.get("mask_path")
-                except BROKEN as e: yield DataError("not {image_path, anomaly_class, mask_path}", f"{f}, {split} {n}"); continue
+            entries = d.get(split) if isinstance(d, dict) else None
+            for n, r in enumerate(entries if isinstance(entries, list) else ()):
+                try: name, kind, mask = str(r["image_path"]), str(r["anomaly_class"]), r.get("mask_path")
+                except BROKEN: yield DataError("not {image_path, anomaly_class, mask_path}", f"{f}, {split} {n}"); continue
                 view = re.search(r"_C(\d)_", name)
                 if views and view and int(view[1]) not in views: continue
                 image, good = place(name), kind == "OK"
@@ -181,11 +191,12 @@ def severstal_rows(
 ):
     "Rows of Severstal's training images; those that the CSV does not list, or lists without pixels, are normal."
     tables = [f for f in tree.ending(".csv") if f.rpartition("/")[2] == "train.csv"]
-    if not tables: raise DataError("no train.csv: nothing says which images are normal", home(tree))
+    if not tables: raise DataError("no train.csv: nothing says which images are normal", tree.name)
     runs, images = defaultdict(dict), {f.rpartition("/")[2]: f for f in tree.images if "train_images/" in f}
-    lines = _table(tree, tables[0], "EncodedPixels")
-    for n, r in enumerate(lines, 2):
-        name, kind = (r["ImageId"], r["ClassId"]) if r.get("ClassId") else (r.get("ImageId_ClassId") or "_").rsplit("_", 1)
+    for line in _table(tree, tables[0], "EncodedPixels"):
+        if isinstance(line, DataError): yield line; continue
+        n, r = line
+        name, kind = r["ImageId_ClassId"].rpartition("_")[::2] if "ImageId_ClassId" in r else (r.get("ImageId"), r.get("ClassId"))
         if name not in images: yield DataError(MISSING, f"{tables[0]}, row {n}: {name}")
         elif r["EncodedPixels"].strip(): runs[name][kind] = n, r["EncodedPixels"]
     for name, image in images.items():
@@ -212,9 +223,8 @@ def _by_mask(tree, pattern, mask, category, defect):
     "Rows of a set whose every image has a mask, black for the normal ones."
     for path, g in tree.match(pattern):
         if not (m := tree.find(mask.format(**g))): yield DataError("no mask says whether it is normal; the image is left out", path); continue
-        try:
-            with Image.open(tree.root/m) as im: bad = im.convert("L").getbbox() is not None
-        except (OSError, ValueError, SyntaxError): yield DataError("the mask cannot be read; the image is left out", m); continue
+        try: bad = bool(read_mask(m, root=tree.root).any())
+        except InputError as e: yield DataError("the mask cannot be read; the image is left out", m, e.what); continue
         yield dict(image=path, mask=m if bad else None, category=category, split=split_of(g.get("split") or ""), label=int(bad), defect=defect if bad else None)
 
 @source("kolektor_sdd", "KolektorSDD", "kos01/ … kos50/Part0.jpg and Part0_label.bmp", homepage="https://www.vicos.si/resources/kolektorsdd/", licence="CC BY-NC-SA 4.0", images=399, defective=52, citation="Tabernik et al., Segmentation-Based Deep-Learning Approach for Surface-Defect Detection, JIM 2020")
@@ -230,11 +240,14 @@ def kolektor_sdd2_rows(tree):
 @source("dagm", "DAGM 2007 textures", "Class1/ … Class10/{Train,Test}/<n>.PNG, {Train,Test}/Label/<n>_label.PNG", homepage="https://hci.iwr.uni-heidelberg.de/content/weakly-supervised-learning-industrial-optical-inspection", images=16100, defective=2100, citation="Wieler, Hahn, Hamprecht, DAGM 2007 competition")
 def dagm_rows(tree):
     "Rows of DAGM 2007: defective are the images with a mask, and those that Labels.txt says have one."
-    due = {f"{f.rpartition('/')[0]}/{m}" for f in tree.ending("/labels.txt") for m in re.findall(r"\d+_label\.png", tree.text(f), re.I)}
+    due = set()
+    for f in tree.ending("/labels.txt"):
+        try: due |= {f"{f.rpartition('/')[0]}/{m}".lower() for m in re.findall(r"\d+_label\.png", tree.text(f), re.I)}
+        except DataError as e: yield e
     for path, g in tree.match(r"(?P<kind>Class\d+)/(?P<split>Train|Test)/(?P<stem>\d+)\.png"):
         place = f"{g['base']}{g['kind']}/{g['split']}/Label/{g['stem']}_label"
         mask = tree.find(place)
-        bad = mask is not None or any(f"{place}.{s}" in due for s in ("PNG", "png"))
+        bad = mask is not None or f"{place}.png".lower() in due
         if bad and not mask: yield DataError(NO_MASK, place)
         yield dict(image=path, mask=mask, category=g["kind"].lower(), split=g["split"].lower(), label=int(bad), defect="defect" if bad else None)
 
@@ -254,12 +267,13 @@ def deeppcb_rows(tree):
             if template: yield dict(image=template, id=f"{stem}_temp", label=0, **common)
             if not tested: yield DataError(MISSING, f"{f}, row {n}: {parts[0]}"); continue
             if not template: yield DataError("the template is missing", f"{stem}_temp.jpg")
-            objects, lost = [], 0
-            if boxes not in tree: yield DataError("the boxes are missing; the image is kept without", boxes)
-            for k, text in enumerate(tree.text(boxes).splitlines() if boxes in tree else (), 1):
+            objects, texts = [], ()
+            try: texts = tree.text(boxes).splitlines()
+            except DataError as e: yield DataError("no boxes; the image is kept without", boxes, e.fix)
+            for k, text in enumerate(texts, 1):
                 if not text.strip(): continue
                 try: *box, kind = re.split(r"[ ,]+", text.strip()); objects.append((DEEPPCB[int(kind)], box_of(box)))
-                except BROKEN as e: yield DataError("not 'x0 y0 x1 y1 type'", f"{boxes}, row {k}")
+                except BROKEN: yield DataError("not 'x0 y0 x1 y1 type'", f"{boxes}, row {k}")
             yield dict(image=tested, id=f"{stem}_test", pair=f"{stem}_temp" if template else None, **boxed(objects) | dict(label=1), **common)
 
 @source("ssgd", "SSGD screen glass", "images_lb101/, images_lb201/, annotations/<lb>/{train,val}<fold>.json", homepage="https://github.com/VincentHancoder/SSGD", licence="academic use only", images=2504, citation="Han et al., SSGD, ICASSP 2023")
@@ -277,7 +291,9 @@ def elpv_rows(tree):
     for f in tree.ending("labels.csv")[:1]:
         for n, line in enumerate(tree.text(f).splitlines(), 1):
             if not line.strip(): continue
-            try: name, p, kind = line.split(); p = float(p)
+            try:
+                name, p, kind = line.split(); p = float(p)
+                if not 0 <= p <= 1: raise ValueError(p)
             except ValueError: yield DataError(f"not 'path probability type': '{line[:60]}'", f"{f}, row {n}"); continue
             image = f"{f[:-len('labels.csv')]}{name}"
             if image not in tree: yield DataError(MISSING, f"{f}, row {n}: {name}"); continue
@@ -297,7 +313,7 @@ def crack_forest_rows(tree):
         if f not in tree: yield DataError(NO_MASK, f)
         else:
             try: mask = run_length(scipy.io.loadmat(tree.root/f, squeeze_me=True, struct_as_record=False)["groundTruth"].Segmentation > 1)
-            except (*BROKEN, OSError, NotImplementedError, scipy.io.matlab.MatReadError) as e: yield DataError("the mask cannot be read; the image is kept without", f, str(e).partition("\n")[0])
+            except Exception as e: yield DataError("the mask cannot be read; the image is kept without", f, str(e).partition("\n")[0])
         yield dict(image=path, mask=mask, category="road", split="test", label=1, defect="crack")
 
 CONCRETE = dict(d="bridge deck", p="pavement", w="wall")
