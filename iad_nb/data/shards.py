@@ -123,7 +123,7 @@ _WIDE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])        
 def read_group(path, group):
     "One row group of a shard as a table; a `DataError` if its bytes are not what was written."
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as f: t = f.read_row_group(group).select(SCHEMA.names)
+        with pq.ParquetFile(path, page_checksum_verification=True) as f: t = f.read_row_group(group, use_threads=False).select(SCHEMA.names)
         for c in ("image", "mask"): t = t.set_column(t.column_names.index(c), c, t[c].cast(_WIDE))
         return t
     except (pa.ArrowException, OSError, KeyError) as e: raise DataError(f"cannot be read: {e}", f"{path}, row group {group}", "delete this shard and run write_shards again") from e
