@@ -83,7 +83,7 @@ CORPORA["riad"] = Corpus("riad", "RIAD", _RIAD, dict(images=28040, categories=24
     (("train", .9), ("val", .1)), ("metal_welding", "u_block", "toy_brick", "wind_turbine", "pcb", "porcelain_doll", "carrot", "Casting"), "riad")
 
 _NINE = ("audiojack", "button_battery", "end_cap", "mounts", "pcb", "porcelain_doll", "regulator", "switch", "usb")
-CORPORA["anomaly_56k"] = Corpus("anomaly_56k", "Anomaly-56K", (Part("mvtec", "MVTec AD", published=dict(categories=15, defects=73, images=5354)), Part("real_iad", "Real-IAD", _NINE, dict(categories=9, images=9*151050//30), "images: nine times the mean of a category")),
+CORPORA["anomaly_56k"] = Corpus("anomaly_56k", "Anomaly-56K", (Part("mvtec", "MVTec AD", published=dict(categories=15, defects=73, images=5354)), Part("real_iad", "Real-IAD", _NINE, dict(categories=9, images=9*151050//30))),
     dict(images=59916, categories=24, defects=104), "The sets are not published. MVTec AD and nine categories of Real-IAD reach 24 categories and, by the sets' own counts, about 50,669 images, 15 % fewer than the paper's.")
 
 CORPORA["surface"] = Corpus("surface", "the procedural world", (Part("surface", "the procedural world", published=dict(categories=24, defects=104)),), dict(categories=24, defects=104),
@@ -114,7 +114,7 @@ def duplicate_groups(
     a, b = np.concatenate(edges, 1)
     return connected_components(coo_matrix((np.ones(len(a), np.int8), (a, b)), (len(u), len(u))), directed=False)[1][inverse.ravel()]
 
-# %% ../../nbs/18_data.corpora.ipynb #c018
+# %% ../../nbs/18_data.corpora.ipynb #c019
 OBJECTS = dict(
     magnetic_tile=lambda paths: groups_of([int((re.findall(r"num_(\d+)", p) or [0])[0]) for p in paths]),      # exposures of a tile
     real_iad=r"([^/]+/.*S\d{4,})",                # views of a part
@@ -143,17 +143,16 @@ def split_groups(
     f["group"] = connected_components(coo_matrix((np.ones(n, np.int8), (nodes[:n], nodes[n:])), (m, m)), directed=False)[1][code]
     f["stratum"] = f["source"] + "\n" + f["category"].fillna("") + "\n" + f["defect"].fillna("")
     f["count"] = f["stratum"].map(f["stratum"].value_counts())
-    g = f.sort_values(["count", "stratum", "id"]).groupby("group").agg(stratum=("stratum", "first"), first=("id", "min"), size=("id", "size"))      # a group counts for its rarest content
-    g["u"] = [hashlib.sha256(f"{seed}/{i}".encode()).digest() for i in g["first"]]
-    g = g.sort_values(["stratum", "u"])
-    total = g.groupby("stratum")["size"]
-    middle = (total.cumsum() - g["size"]/2)/total.transform("sum")
+    g = f.sort_values(["count", "stratum", "id"]).groupby("group").agg(stratum=("stratum", "first"), first=("id", "min"))      # a group counts for its rarest content
+    def draw(names): return np.array([int.from_bytes(hashlib.sha256(f"{seed}/{n}".encode()).digest()[:6], "big")/2**48 for n in names])
+    g = g.assign(u=draw(g["first"])).sort_values(["stratum", "u"])
+    at = (draw(g["stratum"]) + g.groupby("stratum").cumcount()*(5**.5 - 1)/2) % 1              # golden steps fill [0, 1) evenly, however few groups there are
     names, share = zip(*corpus.split)
-    g["split"] = np.array(names, object)[np.minimum(np.searchsorted(np.cumsum(share)/sum(share), middle), len(names) - 1)]
+    g["split"] = np.array(names, object)[np.minimum(np.searchsorted(np.cumsum(share)/sum(share), at, side="right"), len(names) - 1)]
     if corpus.held_out: g.loc[f.loc[f["category"].isin(corpus.held_out), "group"].unique(), "split"] = "test"
     return g["split"].reindex(f["group"]).to_numpy(), pd.factorize(f["group"])[0]
 
-# %% ../../nbs/18_data.corpora.ipynb #c020
+# %% ../../nbs/18_data.corpora.ipynb #c021
 def contrast_of(image, mask):
     "Difference in grey, in [0, 1], between a mask (H, W) and the ring around it."
     grey, width = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)/255, max(3, min(mask.shape)//24)
@@ -178,7 +177,7 @@ def look(sample):
     row = {k: getattr(sample, k) for k in SCHEMA.names} | dict(defect=name, boxes=boxes, attributes=words | {k: f[k] for k in ("cause", "suggestion") if k in f})
     return row | dict(said=sample.defect if sample.label else None, hash=phash(image).tobytes(), facts=json.dumps(plain(f), ensure_ascii=False))
 
-# %% ../../nbs/18_data.corpora.ipynb #c023
+# %% ../../nbs/18_data.corpora.ipynb #c024
 RIAD_QUESTION = "Are there any abnormalities present in the {}? If so, please output the defect segmentation result and provide {}."
 RIAD_ANSWERS = dict(description="a description", impact="an impact analysis", suggestion="a suggestion analysis")
 
@@ -193,7 +192,7 @@ def three_answers(f, seed=0):
     if f["defective"]: said = dict(description=caption_of(f, seed), impact=in_words("impact", f["defect"]) if "defect" in f else None, suggestion=f.get("suggestion"))
     return [dict(question=RIAD_QUESTION.format(f["product"], RIAD_ANSWERS[k]), answer=v[0].upper() + v[1:].rstrip(".") + ".", kind=k) for k, v in said.items() if v]
 
-# %% ../../nbs/18_data.corpora.ipynb #c026
+# %% ../../nbs/18_data.corpora.ipynb #c027
 PART = pa.schema([*SCHEMA, ("said", pa.string()), ("object", pa.string()), ("hash", pa.binary(32)), ("facts", pa.string()), ("error", pa.string())])
 
 def _from(path, folder):
@@ -247,7 +246,7 @@ def _part(part, root, out, most, world, workers):
         for batch in _rows(part, items, workers): w.write_table(pa.Table.from_pylist(batch, PART)); bar.update(len(batch))
     return path, skipped
 
-# %% ../../nbs/18_data.corpora.ipynb #c027
+# %% ../../nbs/18_data.corpora.ipynb #c028
 def plan(
     corpus,        # a `Corpus` or the name of one of `CORPORA`
     roots=None,    # {source: folder}
