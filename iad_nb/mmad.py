@@ -560,10 +560,12 @@ TILES = dict(Break="broken_edge", Uneven="uneven_shading")           # two names
 def tile_questions(root, n=200, seed=0, split="test", kinds=None, pool=4):
     "A `QuestionSet` about n photographs of Magnetic Tile, half of them defective; with one product and one material there is nothing to ask about those."
     m = read_source("magnetic_tile", root)
-    draw = lambda label, n, **k: [s for i in spawn(seed, "tiles", label).permutation(len(some := m.where(label=label, **k)))[:n] for s in [some[int(i)]]]
-    ill = [replace(s, defect=TILES.get(s.defect, s.defect)) for s in draw(1, n, split=split) if s.mask is not None and s.truth(s.pixels.shape[:2]) is not None][:n//2]
-    normal = [(f"magnetic_tile/magnetic_tile/train/good/{s.id}.png", s) for s in draw(0, pool, split="train" if split == "test" else "test")]
-    return questions_about([*ill, *draw(0, len(ill), split=split)], seed, None, kinds, {"magnetic_tile": normal}, f"magnetic_tile-{split}-{seed}-{n}")
+    def draw(label, n, split):
+        some = m.where(label=label, split=split)
+        return [some[int(i)] for i in spawn(seed, "tiles", label).permutation(len(some))[:n]]
+    ill = [replace(s, defect=TILES.get(s.defect, s.defect)) for s in draw(1, n, split) if s.mask is not None and s.truth(s.pixels.shape[:2]) is not None][:n//2]
+    normal = [(f"magnetic_tile/magnetic_tile/train/good/{s.id}.png", s) for s in draw(0, pool, "train" if split == "test" else "test")]
+    return questions_about([*ill, *draw(0, len(ill), split)], seed, None, kinds, {"magnetic_tile": normal}, f"magnetic_tile-{split}-{seed}-{n}")
 
 # %% ../nbs/72_mmad.ipynb #c050
 PUBLISHED = {          # 1-shot accuracy in percent on MMAD: `TASKS` in order, average; quoted
@@ -576,13 +578,13 @@ def comparison(
 ):
     "A table of strings: what was judged × sub-tasks and average in percent, with 95 % intervals; quoted rows below."
     number = lambda v: "–" if v is None or v != v else f"{v:.1f}"
-    def row(s): return {TASKS.get(c, c): number(s["table"][c]["mean"]) + (f" [{number(s['ci'][c][0])}, {number(s['ci'][c][1])}]" if "ci" in s and number(s["table"][c]["mean"]) != "–" else "") for c in COLUMNS} | dict(unparsed=f"{100*s['unparsed']:.1f} %", questions=s["questions"])
+    def row(s): return {TASKS.get(c, c): number(v) + (f" [{number(s['ci'][c][0])}, {number(s['ci'][c][1])}]" if "ci" in s and number(v) != "–" else "") for c, v in s["table"]["mean"].items()} | dict(unparsed=f"{100*s['unparsed']:.1f} %", questions=s["questions"])
     rows, one = {}, next(iter(runs.values()))["said"]
     rows["chance"] = {TASKS.get(c, c): number(v) for c, v in one["chance"].items()} | dict(questions=one["questions"])
     for name, m in runs.items():
         guess = m["said"] == m.get("letter") == m.get("cloze")               # a guesser has but one answer
         rows |= {name if guess else f"{name}, {dict(said='parsed', letter='likeliest letter', cloze='likeliest text')[by]}": row(m[by]) for by in JUDGED if by in m and not (guess and by != "said")}
-        if not guess: rows[f"{name}, official score"] = {TASKS.get(c, c): number(m["official"]["table"].get(c, {}).get("Average")) for c in COLUMNS} | dict(unparsed=f"{100*m['official']['invalid']/m['answered']:.1f} %", questions=m["answered"])
+        if not guess: rows[f"{name}, official score"] = {TASKS.get(c, c): number(m["official"]["table"]["Average"].get(c)) for c in COLUMNS} | dict(unparsed=f"{100*m['official']['invalid']/m['answered']:.1f} %", questions=m["answered"])
     if published: rows |= {f"quoted, on MMAD: {k}": {TASKS.get(c, c): number(v) for c, v in zip(COLUMNS, values)} for k, values in PUBLISHED.items()}
     return pd.DataFrame(rows).T.fillna("")
 
