@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXECUTE', 'CHILDREN', 'Sweep', 'load_sweep', 'runs_of', 'check_parameters', 'held', 'record', 'state_of',
-           'close_attempt', 'attempt', 'slurm_cluster', 'executor', 'run_sweep', 'sweep_table']
+           'close_attempt', 'attempt', 'slurm_cluster', 'executor', 'run_sweep', 'sweep_table', 'seconds_of', 'repeat']
 
 # %% ../nbs/81_sweep.ipynb #c002
 import contextlib, fcntl, hashlib, itertools, json, os, platform, re, shlex, subprocess, sys, time
@@ -60,7 +60,7 @@ def load_sweep(path):
     return s
 
 # %% ../nbs/81_sweep.ipynb #c007
-def _word(k, v): return re.sub(r"[^\w.+-]+", "_", v if isinstance(v, str) else f"{k}{v}")[:32]
+def _word(k, v): return re.sub(r"[^\w.+-]+", "_", v.rsplit("/", 1)[-1] if isinstance(v, str) else f"{k}{v}")[:32]
 
 def runs_of(sweep) -> list:
     "The runs of a sweep, [{id, folder, notebook, parameters}], in order, each once."
@@ -73,7 +73,7 @@ def runs_of(sweep) -> list:
     there, found = {p.name.rsplit("-", 1)[-1]: p for p in sorted(Path(sweep.out).glob("*-*"))}, {}
     for p in combined:
         key = hashlib.sha256(json.dumps([Path(sweep.notebook).name, p, stamp], sort_keys=True).encode()).hexdigest()[:10]
-        words = "-".join([_word(k, p[k]) for k in vary if isinstance(p.get(k), (str, int, float))])[:90] or Path(sweep.notebook).stem
+        words = "-".join([_word(k, p[k]) for k in vary if isinstance(p.get(k), (str, int, float)) and p[k] != ""])[:90] or Path(sweep.notebook).stem
         folder = there.get(key, Path(sweep.out)/f"{words}-{key}")
         found.setdefault(key, dict(id=folder.name, folder=str(folder), notebook=sweep.notebook, parameters=p))
     return list(found.values())
@@ -166,6 +166,7 @@ def attempt(run, threads=1, timeout=0, cwd=None):
         r.update({**run, "given": given, "command": shlex.join(["papermill", run["notebook"], str(folder/"executed.ipynb"), *words])})
         r["attempts"].append(dict(state="running", start=time.time(), time=time.strftime("%Y-%m-%dT%H:%M:%S%z"), host=platform.node(), pid=os.getpid(), commit=git_state(Path(run["notebook"]).parent)["commit"]))
         write_json(folder/"run.json", r)
+        (folder/".executing.ipynb").unlink(missing_ok=True)
         with open(folder/"output.log", "wb") as log:
             p = subprocess.Popen([sys.executable, "-c", EXECUTE, str(folder), str(fd)], pass_fds=[fd], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, env=dict(os.environ, OMP_NUM_THREADS=str(threads)))
             CHILDREN.add(p)
@@ -233,3 +234,21 @@ def sweep_table(sweep):
         last = attempts[-1] if attempts else {}
         rows.append(dict(run=r["id"], state=state_of(r), attempts=len(attempts), seconds=last.get("seconds"), error=last.get("error", "")))
     return pd.DataFrame(rows, columns=["run", "state", "attempts", "seconds", "error"])
+
+# %% ../nbs/81_sweep.ipynb #c023
+def seconds_of(text):
+    "'90s', '30m', '24h' or '7d' in seconds."
+    m = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", str(text).strip())
+    if not m or not float(m[1]): raise ConfigError(f"'{text}' is no time", "every", "use 90s, 30m, 24h or 7d")
+    return float(m[1])*dict(s=1, m=60, h=3600, d=86400)[m[2]]
+
+def repeat(path, every, **options):
+    "Run a grid file now and then every so often, for ever; yields what `run_sweep` returns, or {error}. A round that takes longer delays the next."
+    step, s = seconds_of(every), load_sweep(path)
+    with held(Path(s.out)/".schedule.lock") as fd:
+        if fd is None: raise InputError("another schedule is at work on these runs", s.out, "stop it first, or give this grid file another `out`")
+        while True:
+            start = time.time()
+            try: yield run_sweep(load_sweep(path), **options)                # read again: it may have grown
+            except (IADError, OSError) as e: yield dict(error=str(e))        # it may be mended by the next time
+            time.sleep(max(0, start + step - time.time()))
