@@ -21,13 +21,14 @@ from tqdm import tqdm
 from transformers import MODEL_MAPPING, AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, ProcessorMixin, Qwen3VLProcessor
 from .core import ConfigError, DataError, IADError, InputError, Run, atomic, did_you_mean, pick_device, plain, read_json, spawn, write_json
 from .data.sample import read_image, read_mask
-from .data.sources import NORMAL, read_source
+from .data.formats import NORMAL
+from .data.sources import read_source
 from .data.surface import SEEN, World
 from .data.language import GUESSERS, KINDS, Tally, annotate, facts, standard, to_mmad
 from .data.loading import png, resize
 from .backbones import hub, pretrained
 from .models.system import System
-from .models.iad_unify import prompt_of
+from .models.system import prompt_of
 from .inspector import load
 
 # %% ../nbs/72_mmad.ipynb #c005
