@@ -6,7 +6,7 @@
 __all__ = ['SOURCES', 'NORMAL', 'NO_MASK', 'MISSING', 'TWICE', 'COLUMNS', 'DEFECTIVE', 'BROKEN', 'split_of', 'Tree', 'Source',
            'source', 'read_source', 'images_in', 'real_data', 'groups_of', 'with_split', 'pattern_rows', 'folder_rows',
            'box_of', 'boxed', 'table_rows', 'csv_records', 'csv_rows', 'imagefolder_rows', 'size_of', 'area_of',
-           'united', 'why', 'object_row', 'coco_rows', 'voc_objects', 'voc_rows', 'yolo_object', 'yolo_rows',
+           'drawn', 'united', 'object_row', 'coco_rows', 'voc_objects', 'voc_rows', 'yolo_object', 'yolo_rows',
            'labelme_rows']
 
 # %% ../../nbs/16_data.formats.ipynb #c003
@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-import numpy as np, yaml
+import cv2, numpy as np, yaml
 import pycocotools.mask as coco
 from PIL import Image
 from ..core import ConfigError, DataError, InputError, did_you_mean, read_json
@@ -295,11 +295,11 @@ def table_rows(tree, records, table):
         if not image: yield DataError(MISSING if name else "no image is named", f"{where}: {name}" if name else where); continue
         if image in seen: yield DataError(TWICE, where); continue
         try:
-            boxes, given = r["boxes"] if isinstance(r.get("boxes"), list) else _boxes(str(r.get("boxes") or "")), str(r.get("mask") or "").strip()
+            boxes, given = [box_of(b) for b in r["boxes"]] if isinstance(r.get("boxes"), list) else _boxes(str(r.get("boxes") or "")), str(r.get("mask") or "").strip()
             label, defect = _verdict(r.get("label"), r.get("defect"), given or boxes)
             split = split_of(str(r["split"]), "") if r.get("split") else split_of(image.rpartition("/")[0])
             if not split: raise ValueError(f"split '{r['split']}' is not train, val or test")
-        except ValueError as e: yield DataError(f"{e}", where); continue
+        except (ValueError, TypeError) as e: yield DataError(f"{e}", where); continue
         mask = given if given.startswith("rle:") else given and (tree.find(inside(given)) or tree.find(given) or tree.locate(given, "mask", "/" not in given)) or None
         if given and mask in (None, image): yield DataError(NO_MASK, f"{where}: {given}"); mask = None
         seen.add(image)
@@ -308,7 +308,8 @@ def table_rows(tree, records, table):
 def csv_records(tree, path, columns=None):
     "(place, record) of each line of a CSV, its columns renamed to those of `COLUMNS`; lines that do not fit come as errors."
     lines = csv.reader(io.StringIO(text := tree.text(path)), delimiter=max(",;\t|", key=text.partition("\n")[0].count))
-    head = [re.sub(r"\W+", "_", h.strip().lower()) for h in next(lines, [])]
+    try: head = [re.sub(r"\W+", "_", h.strip().lower()) for h in next(lines, [])]
+    except csv.Error as e: raise DataError(f"not a CSV: {e}", path) from e
     known = {alias: key for key, names in COLUMNS.items() for alias in names.split()} | {re.sub(r"\W+", "_", v.lower()): k for k, v in (columns or {}).items()}
     keys = [known.get(h) for h in head]
     if "image" not in keys: raise DataError(f"no column names the image: {', '.join(head)[:200]}", path, "call it 'image', or pass columns=dict(image=…)")
@@ -390,6 +391,12 @@ def area_of(shape, size):
     if not all((np.abs(p) <= 2*max(w, h)).all() for p in polygons): raise ValueError("a polygon leaves the image")             # the library walks along its edges
     return coco.merge(coco.frPyObjects([p.tolist() for p in polygons], h, w))
 
+def drawn(points, size):
+    "COCO run lengths of a polygon (N, 2) in an image of `size` (width, height), filled with its border, as labelme and YOLO's tools and `read_mask` do."
+    w, h = size
+    if not 0 < w*h <= MAX_PIXELS or not (np.abs(points) <= 2*max(size)).all(): raise ValueError("a polygon leaves the image")
+    return coco.encode(np.asfortranarray(cv2.fillPoly(np.zeros((h, w), np.uint8), [np.round(points).astype(np.int32)], 1)))
+
 def united(areas):
     "The mask text of several areas (see `area_of`), or None without any."
     if not areas: return None
@@ -398,7 +405,7 @@ def united(areas):
 
 BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
-def why(e): return f"'{e.args[0]}' is missing" if isinstance(e, KeyError) else str(e)
+def _why(e): return f"'{e.args[0]}' is missing" if isinstance(e, KeyError) else str(e)
 
 def object_row(
     image, objects,      # path; [(class, box), …]
@@ -439,7 +446,7 @@ def coco_rows(
             objects, areas = [], []
             try: size = (int(i["width"]), int(i["height"])) if i.get("width") and i.get("height") else size_of(tree, path)
             except DataError as e: yield e; continue
-            except BROKEN as e: yield DataError(f"no width and height: {why(e)}", f"{f}: {name}"); continue
+            except BROKEN as e: yield DataError(f"no width and height: {_why(e)}", f"{f}: {name}"); continue
             for a in mine:
                 try:
                     kind = str(a["category_id"])
@@ -447,7 +454,7 @@ def coco_rows(
                     area = area_of(a["segmentation"], size) if a.get("segmentation") else None
                     x, y, w, h = a["bbox"] if a.get("bbox") or area is None else coco.toBbox(area)
                     objects.append((names[kind], box_of((x, y, x + w, y + h), size))); areas.append(area)
-                except BROKEN as e: yield DataError(f"an annotation is left out: {why(e)}", f"{f}, annotation {a.get('id')}")
+                except BROKEN as e: yield DataError(f"an annotation is left out: {_why(e)}", f"{f}, annotation {a.get('id')}")
             seen.add(path)
             yield object_row(path, objects, areas, len(mine) - len(objects), normal, split=split_of(path.rpartition("/")[0], split_of(f)), category=tree.name)
 
@@ -461,7 +468,7 @@ def voc_objects(tree, path, rename=None):
     except BROKEN: size = [0, 0]
     for n, o in enumerate(x.iter("object"), 1):
         try: objects.append(((rename or str)(o.findtext("name", "").strip()), box_of([o.findtext(f"bndbox/{k}", "") for k in ("xmin", "ymin", "xmax", "ymax")], size if all(size) else None)))
-        except BROKEN as e: errors.append(DataError(f"an object is left out: {why(e)}", f"{path}, object {n}"))
+        except BROKEN as e: errors.append(DataError(f"an object is left out: {_why(e)}", f"{path}, object {n}"))
     return x.findtext("filename", ""), objects, errors
 
 @source("voc", "Pascal VOC", "one XML an image (Annotations/) and the images (JPEGImages/), anywhere below")
@@ -510,7 +517,7 @@ def yolo_object(line, names, size):
     name = names[int(kind)] if names else kind
     if len(v) == 4: x, y, bw, bh = v; return name, box_of(np.clip([x - bw/2, y - bh/2, x + bw/2, y + bh/2], 0, 1)*[w, h, w, h]), None
     p = v.reshape(-1, 2)*[w, h]
-    return name, box_of([*p.min(0), *p.max(0)]), area_of([p], size)
+    return name, box_of([*p.min(0), *p.max(0)]), drawn(p, size)
 
 @source("yolo", "YOLO boxes or polygons", "[train|valid|test/]images/<image> and [train|valid|test/]labels/<image>.txt, data.yaml")
 def yolo_rows(
@@ -558,15 +565,15 @@ def labelme_rows(
             if not image: raise DataError("the annotation names an image that is missing", f"{f}: {name}")
             size = (int(d["imageWidth"]), int(d["imageHeight"])) if d.get("imageWidth") and d.get("imageHeight") else size_of(tree, image)
         except DataError as e: yield e; continue
-        except BROKEN as e: yield DataError(f"no width and height: {why(e)}", f); continue
+        except BROKEN as e: yield DataError(f"no width and height: {_why(e)}", f); continue
         objects, areas, lost = [], [], 0
         for n, s in enumerate(d["shapes"], 1):
             try:
                 if not len(p := outline_of(s)): continue
                 box = box_of(np.clip([*p.min(0), *p.max(0)], 0, [*size, *size]))
-                area = area_of([p], size)
+                area = drawn(p, size)
                 objects.append((str(s["label"]), box)); areas.append(area)
-            except BROKEN as e: yield DataError(f"a shape is left out: {why(e)}", f"{f}, shape {n}"); lost += 1
+            except BROKEN as e: yield DataError(f"a shape is left out: {_why(e)}", f"{f}, shape {n}"); lost += 1
         used.add(image)
         yield object_row(image, objects, areas, lost, normal, split=split_of(image.rpartition("/")[0]), **dict(category=tree.name) | fixed)
     if unannotated: yield from (DataError("the image has no annotation and is left out", f) for f in tree.images if f not in used)

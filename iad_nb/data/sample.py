@@ -171,7 +171,7 @@ class Manifest:
             for k in r:
                 if k not in SCHEMA.names: raise DataError(f"no such column '{k}'", "manifest", did_you_mean(k, SCHEMA.names))
         try: table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as e: raise DataError(f"a value of the wrong type: {e}", "manifest") from e
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as e: raise DataError(f"a value of the wrong type: {e}", "manifest") from e
         return cls(table.to_pandas(types_mapper=pd.ArrowDtype), root, skipped)
 
     @classmethod
