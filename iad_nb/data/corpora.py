@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 import cv2, numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from scipy.fft import dctn
-from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 from ..core import ConfigError, DataError, IADError, atomic, did_you_mean, plain, write_json
@@ -120,7 +120,7 @@ OBJECTS = dict(
     real_iad=r"([^/]+/.*S\d{4,})",                # views of a part
     mvtec_ad_2=r"(.*/\d+)_[a-z_0-9]+\.",           # exposures of a scene
     kolektor_sdd=r"(kos\d+)", deeppcb=r"(group\d+)",      # surfaces of an item; crops of a board
-    sdnet=r"(.*/\d+)-\d+\.",                      # crops of a photograph
+    sdnet2018=r"(.*/\d+)-\d+\.",                      # crops of a photograph
     surface=r"(.*?)(?:-twin)?\.")
 
 def objects_of(source, paths):
@@ -195,10 +195,11 @@ def three_answers(f, seed=0):
 # %% ../../nbs/18_data.corpora.ipynb #c027
 PART = pa.schema([*SCHEMA, ("said", pa.string()), ("object", pa.string()), ("hash", pa.binary(32)), ("facts", pa.string()), ("error", pa.string())])
 
-def _from(path, folder):
-    "A path as it is seen from a folder; absolute if there is no way (another drive)."
-    try: return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError: return Path(path).resolve().as_posix()
+def _from(path, root, folder):
+    "A path below a root as it is seen from a folder; absolute if there is no way (another drive). What is no path, as a mask in run lengths, stays."
+    if path is None or str(path).startswith("rle:"): return path
+    try: return Path(os.path.relpath(Path(root)/path, folder)).as_posix()
+    except ValueError: return (Path(root)/path).resolve().as_posix()
 
 def _paint(world, out):
     "The samples of a `World`, written as PNG files below `out`, as (sample, image, mask, object)."
@@ -236,12 +237,12 @@ def _part(part, root, out, most, world, workers):
     else:
         m = _chosen(read_source(part.source if part.source in SOURCES else "folder", root), part, most)
         n, skipped = len(m), m.skipped
-        key = "\n".join([_from(root, out), *(m.frame[c].astype(str).str.cat(sep="\n") for c in SCHEMA.names)])
+        key = "\n".join([_from(".", root, out), *(m.frame[c].astype(str).str.cat(sep="\n") for c in SCHEMA.names)])
     words = "".join(files("iad_nb.data").joinpath(f"{t}.tsv").read_text(encoding="utf-8") for t in ("vocabulary", "names"))
     path = out/"parts"/f"{part.source}-{hashlib.sha256((key + words).encode()).hexdigest()[:12]}.parquet"
     if path.exists(): return path, skipped
     if part.source == "surface": items = _paint(world, out)
-    else: items = ((s, _from(Path(root)/s.image, out), s.mask and _from(Path(root)/s.mask, out), o) for s, o in zip(m, objects_of(part.source, m.frame["image"])))
+    else: items = ((s, _from(s.image, root, out), _from(s.mask, root, out), o) for s, o in zip(m, objects_of(part.source, m.frame["image"])))
     with atomic(path) as tmp, pq.ParquetWriter(tmp, PART) as w, tqdm(total=n, desc=part.source, unit="img", disable=None) as bar:
         for batch in _rows(part, items, workers): w.write_table(pa.Table.from_pylist(batch, PART)); bar.update(len(batch))
     return path, skipped
@@ -293,7 +294,7 @@ def build_corpus(
     states = plan(corpus, roots)
     ready = [p for p, state in states if state.startswith("ready")]
     if not ready: raise DataError(f"none of the {len(states)} sources of {corpus.title} is at hand", "roots", "give the folder of one: " + ", ".join(p.source for p, _ in states))
-    for stale in (*out.glob(".*.*"), *(out/"parts").glob(".*.*")): stale.unlink()        # what a killed build was writing
+    for stale in (*out.glob(".manifest.parquet.*"), *out.glob(".corpus.json.*"), *out.glob("parts/.*.parquet")): stale.unlink()        # what a killed build was writing
     world = World("train", size, seed, n=n, pairs=True)
     parts, skipped = zip(*(_part(p, (roots or {}).get(p.source), out, most, world, workers) for p in ready))
     frame = pd.concat([pq.read_table(p, columns=["id", "source", "category", "label", "defect", "said", "object", "hash", "error"]).to_pandas() for p in parts], ignore_index=True)
@@ -303,12 +304,12 @@ def build_corpus(
     if not len(frame): raise DataError("no image could be read", out, str(skipped[0]) if skipped else None)
     frame["split"], frame["group"] = split_groups(frame.assign(defect=frame["said"]), corpus, seed)
     tally = Tally.of(json.loads(r["facts"]) for rows in _batches(parts) for r in rows) if corpus.answers == "all" else None
-    split = iter(frame["split"])
+    split, known = iter(frame["split"]), set(frame["id"])
 
     def finished(r):
         f = json.loads(r["facts"])
         qa = three_answers(f, seed) if tally is None else questions(f, seed, tally) + multiple_choice(f, seed, tally)
-        return {k: r[k] for k in SCHEMA.names} | dict(split=next(split), caption=caption_of(f, seed), qa=qa)
+        return {k: r[k] for k in SCHEMA.names} | dict(split=next(split), pair=r["pair"] if r["pair"] in known else None, caption=caption_of(f, seed), qa=qa)
     with atomic(out/"manifest.parquet") as tmp, pq.ParquetWriter(tmp, SCHEMA) as w:
         for rows in _batches(parts): w.write_table(pa.Table.from_pylist([finished(r) for r in rows], SCHEMA))
     write_json(out/"corpus.json", describe(corpus, states, frame, skipped) | dict(seed=seed, most=most))
