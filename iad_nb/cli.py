@@ -118,7 +118,6 @@ def ask(
     model: str = UNIFIED, device: str = DEVICE,
 ):
     "Ask about an image; the words come as they are found."
-    from rich.markup import escape
     from iad_nb.core import atomic
     from iad_nb.data.loading import png
     from iad_nb.data.sample import read_image, read_mask
@@ -132,8 +131,8 @@ def ask(
         return
     talk, drawn = Dialogue(system, pixels, **about), None
     for q in questions:
-        say.print(escape(q) + "\n  ", end="")
-        talk.ask(q, say=lambda text: say.print(escape(text), end="", soft_wrap=True)); say.print()
+        say.print(q + "\n  ", end="")
+        talk.ask(q, say=lambda text: say.print(text, end="", soft_wrap=True)); say.print()
         if talk.mask is not None: drawn = talk.mask if drawn is None else drawn | talk.mask
     if out and drawn is not None:
         with atomic(out) as tmp: tmp.write_bytes(png(outline(pixels, drawn)))

@@ -108,7 +108,7 @@ def tower(): return Recipe("tower", start=dict(teacher="region-expert-tiny"), **
 @recipe
 def sam(): return Recipe("clicks", start=dict(teacher="region-expert-tiny"), **_small(16_000, batch_size=16, steps=3500, lr=1.5e-3, warmup=100))
 @recipe
-def vmad(): return Recipe("vmad", start=dict(clip="tower", sam="sam"), **_small(16_000, batch_size=16, steps=4000, lr=5e-4, warmup=200))
+def vmad(): return Recipe("vmad", start=dict(clip="tower", sam="sam"), **_small(16_000, batch_size=16, steps=4000, lr=6e-4, warmup=100))
 
 # %% ../nbs/70_recipes.ipynb #c014
 def get_recipe(name, changes=()):

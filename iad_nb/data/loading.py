@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AUGMENT', 'TEXT', 'FORMS', 'SHARD_SCHEMA', 'resize', 'fit', 'augment', 'jitter', 'collate', 'Items', 'Batches',
-           'Annotated', 'Precomputed', 'png', 'generator', 'make_pool', 'Pool']
+           'term', 'Annotated', 'Precomputed', 'png', 'generator', 'make_pool', 'Pool']
 
 # %% ../../nbs/19_data.loading.ipynb #c003
 import hashlib, os, shutil, signal
@@ -21,6 +21,7 @@ import iad_nb.data.surface
 from ..core import ConfigError, DataError, atomic, did_you_mean, plain, read_json, spawn, write_json
 from .sample import SCHEMA, Sample
 from .surface import World
+from .vocabulary import defect_of
 from .language import KINDS, caption, facts, instruction, multiple_choice, questions, standard
 
 # %% ../../nbs/19_data.loading.ipynb #c006
@@ -137,6 +138,11 @@ class Batches:
 # %% ../../nbs/19_data.loading.ipynb #c017
 FORMS = dict(open=questions, choice=multiple_choice)
 
+def term(defect, source=None):
+    "The controlled term of a defect as a data set names it; 'defect' if there is none."
+    e = defect_of(defect, source) if defect else None
+    return e.type if e and e.type else "defect"
+
 class Annotated(Dataset):
     "`Items` that also bring `caption`, `qa` (open and multiple choice) and `instruction`, from the ground truth of the item as it is."
     def __init__(
@@ -153,7 +159,7 @@ class Annotated(Dataset):
     def __getitem__(self, place):
         item, (index, *_, epoch) = self.items[place], place if isinstance(place, tuple) else (place, 0)
         s = self.items.samples[index]
-        f = facts(replace(s, image=None, mask=item["mask"], label=item["label"], defect=s.defect if item["label"] else None))
+        f = facts(replace(s, image=None, mask=item["mask"], label=item["label"], defect=term(s.defect, s.source) if item["label"] else None))
         return item | dict(caption=caption(f, epoch), qa=[q for ask in self.forms for q in ask(f, epoch, self.tally) if q["kind"] in self.kinds], instruction=instruction(f, epoch))
 
 # %% ../../nbs/19_data.loading.ipynb #c020
@@ -196,7 +202,8 @@ def png(a, level=1):
 def _row(s):
     row = {k: getattr(s, k) for k in SCHEMA.names}
     row["image"] = dict(bytes=png(s.pixels), path=f"{s.id}.png")
-    row["mask"] = None if s.mask is None else dict(bytes=png(s.truth(s.pixels.shape[:2])), path=f"{s.id}_mask.png")
+    truth = None if s.mask is None else s.truth(s.pixels.shape[:2])
+    row["mask"] = None if truth is None else dict(bytes=png(truth), path=f"{s.id}_mask.png")
     return row
 
 def generator():

@@ -90,7 +90,6 @@ class VMADConfig(PretrainedConfig):
         dssl=True,                 # defect-sensitive structure learning
         dssl_options=None,
         lora=None,                 # rank; None: the whole language model is trained
-        freeze_vision=True,        # the vision tower (tiny: it learns along, for so small a tower has seen little)
         seg_token_id=4,
         weights=(1., 2., .5, .1),  # of text, BCE, Dice, PBSD (eqs. 6, 7): the first three as LISA has them
         mean=(.5, .5, .5), std=(.5, .5, .5),     # of the vision tower's images
@@ -102,7 +101,6 @@ class VMADConfig(PretrainedConfig):
         self.llava_config, self.sam_config = of(LlavaConfig, llava_config) or tiny_llava(), of(SamConfig, sam_config) or tiny_sam()
         v = self.llava_config.vision_config
         side = v.image_size//v.patch_size
-        self.freeze_vision = freeze_vision
         self.projector, self.tokens, self.levels, self.options = projector, tokens or (side if projector == "mlp" else side//2), levels, options or {}
         self.dssl, self.dssl_options, self.lora, self.seg_token_id, self.mean, self.std, self.weights, self.talk, self.threshold, self.limit = dssl, dssl_options or {}, lora, seg_token_id, list(mean), list(std), list(weights), list(talk), threshold, limit
         if projector not in PROJECTORS: raise ConfigError(f"unknown projector '{projector}'", "projector", f"use one of {', '.join(PROJECTORS)}")
@@ -117,7 +115,7 @@ class VMADConfig(PretrainedConfig):
         return [round(last*(k + 1)/self.levels) for k in range(self.levels)]
 
     @classmethod
-    def tiny(cls, **kwargs): return cls(**{**dict(freeze_vision=False), **kwargs})
+    def tiny(cls, **kwargs): return cls(**kwargs)
     @classmethod
     def paper(cls, **kwargs):
         "LLaVA-7B (CLIP ViT-L/14 at 336 px, Llama 7B) with LoRA, SAM ViT-H, 576 → 144 tokens."
@@ -277,9 +275,7 @@ class VMAD(System):
         channels = c.sam_config.vision_config.output_channels
         self.llava, self.sam = parts.get("llava") or LlavaForConditionalGeneration(c.llava_config), parts.get("sam") or new_sam(c.sam_config)
         self.llava.model.multi_modal_projector = projector(c.projector, v.hidden_size, hidden, v.image_size//v.patch_size, c.tokens, levels=c.levels, **c.options)
-        tower = freeze(self.llava.model.vision_tower)
-        if not c.freeze_vision: [freeze(part, False) for part in (tower.embeddings, tower.pre_layrnorm, *tower.encoder.layers[:max(c.read_at)])]
-        freeze(self.sam.vision_encoder); freeze(self.sam.prompt_encoder); freeze(self.sam.shared_image_embedding); freeze(self.sam.mask_decoder.iou_prediction_head)
+        freeze(self.llava.model.vision_tower); freeze(self.sam.vision_encoder); freeze(self.sam.prompt_encoder); freeze(self.sam.shared_image_embedding); freeze(self.sam.mask_decoder.iou_prediction_head)
         if c.lora:
             from peft import LoraConfig, inject_adapter_in_model
             freeze(self.llava.model.language_model)
@@ -295,7 +291,7 @@ class VMAD(System):
     def project(self): return self.llava.model.multi_modal_projector
 
     def train(self, mode=True):
-        super().train(mode); self.sam.vision_encoder.eval()
+        super().train(mode); self.llava.model.vision_tower.eval(); self.sam.vision_encoder.eval()
         return self
 
     @classmethod
@@ -318,20 +314,20 @@ class VMAD(System):
         else: raise ConfigError(f"no part '{part}'", "start", "use clip, sam, trunk or all")
 
     def fingerprint(self):
-        "Identifies what is frozen: what it sees can be kept."
+        "Identifies the frozen towers: what they see can be kept."
         c = self.config
-        tower = dict(tower=fingerprint(self.llava.model.vision_tower), levels=c.read_at, size=c.llava_config.vision_config.image_size) if c.freeze_vision else {}
-        return dict(sam=fingerprint(self.sam.vision_encoder), sam_size=c.sam_config.vision_config.image_size, **tower)
+        return dict(weights=fingerprint(self.llava.model.vision_tower, self.sam.vision_encoder), levels=c.read_at, clip=c.llava_config.vision_config.image_size, sam=c.sam_config.vision_config.image_size)
 
     def make_tokenizer(self, items):
         talk = Talk(*self.config.talk)
         return train_bpe((t for x in items for _ in range(2) for t in talk(x)[:2]), self.config.llava_config.text_config.vocab_size, SPECIAL, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
 
-    # what is seen
+    # what the frozen towers see
+    @torch.no_grad()
     def levels(self, images):
         "Layers of the vision tower, shallow to deep (B, L, S², C), of images (B, 3, H, W) in [0, 1]."
         x = tower_input(images, self.config.llava_config.vision_config.image_size, self.config.mean, self.config.std)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vision): states = self.llava.model.vision_tower(x, output_hidden_states=True).hidden_states
+        states = self.llava.model.vision_tower(x, output_hidden_states=True).hidden_states
         return torch.stack([states[k][:, 1:] for k in self.config.read_at], 1)
 
     @torch.no_grad()
@@ -339,7 +335,7 @@ class VMAD(System):
         "SAM's image embeddings (B, C, g, g)."
         return self.sam.vision_encoder(sam_input(images, self.config.sam_config)).last_hidden_state
 
-    def frozen(self, batch): return dict(features=self.features(batch["image"]), **(dict(levels=self.levels(batch["image"])) if self.config.freeze_vision else {}))
+    def frozen(self, batch): return dict(levels=self.levels(batch["image"]), features=self.features(batch["image"]))
 
     # words
     def ids(self, prompt, answer=None):
@@ -373,7 +369,7 @@ class VMAD(System):
         "Text, BCE and Dice of the masks, PBSD: eqs. 6 and 7."
         c, dtype = self.config, self.to_prompt[0].weight.dtype
         if "features" not in batch: batch = batch | self.frozen(batch)
-        levels, features = (batch["levels"] if "levels" in batch else self.levels(batch["image"])).to(dtype), batch["features"].to(dtype)
+        levels, features = batch["levels"].to(dtype), batch["features"].to(dtype)
         talk = Talk(*c.talk)
         said = [talk({k: batch[k][i] for k in ("category", "defect", "label", "qa")}) for i in range(len(levels))]
         x, ids, labels, tokens = self.inputs(levels, [self.ids(p, a) for p, a, _ in said])
