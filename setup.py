@@ -14,7 +14,7 @@ setup(
     classifiers=[f"Programming Language :: Python :: 3.{v}" for v in (10, 11, 12, 13)],
     python_requires=">=" + cfg["min_python"],
     packages=find_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]), include_package_data=True,
-    package_data={cfg["lib_path"]: ["snapshots/*/*", "snapshots/*/*/*"]},
+    package_data={cfg["lib_path"]: ["snapshots/*/*", "snapshots/*/*/*", "data/*.tsv"]},
     install_requires=cfg["requirements"].split(), extras_require={"dev": cfg["dev_requirements"].split()},
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
     long_description=(root / "README.md").read_text(encoding="utf-8") if (root / "README.md").exists() else "",

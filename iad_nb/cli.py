@@ -112,22 +112,32 @@ def ask(
     image: Path = typer.Argument(..., help="An image."),
     questions: list[str] = typer.Argument(..., help="One or more questions; later ones follow up on the earlier."),
     choice: list[str] = typer.Option(None, "--choice", "-c", help="An option; the likeliest one is the answer. May be repeated."),
-    regions: str = typer.Option("predicted", help="What the language model is shown: predicted, full or none; oracle with --mask."),
+    regions: str = typer.Option(None, help="What IAD-Unify's language model is shown: predicted, full or none; oracle with --mask."),
     mask: Path = typer.Option(None, help="The true mask, for --regions oracle."),
+    out: Path = typer.Option(None, "--out", "-o", help="Where to write what the answers draw, over the image (vmad-tiny)."),
     model: str = UNIFIED, device: str = DEVICE,
 ):
     "Ask about an image; the words come as they are found."
+    from rich.markup import escape
+    from iad_nb.core import atomic
+    from iad_nb.data.loading import png
     from iad_nb.data.sample import read_image, read_mask
-    from iad_nb.models.iad_unify import Dialogue
+    from iad_nb.models.system import Dialogue
+    from iad_nb.show import outline
     system, pixels = able(model, device, "understand"), read_image(image)
-    truth = None if mask is None else read_mask(mask, pixels.shape[:2])
+    about = {k: v for k, v in dict(regions=regions, masks=mask and [read_mask(mask, pixels.shape[:2])]).items() if v}
+    if about and not hasattr(system, "region_tokens"): raise InputError(f"'{model}' reads no regions", "--regions", "leave it out, or use iad-unify-tiny")
     if choice:
-        for q in questions: say.print(f"{q}\n  {choice[system.choose([pixels], [q], [choice], regions, None if truth is None else [truth])[0]]}")
+        for q in questions: say.print(f"{q}\n  {choice[system.choose([pixels], [q], [choice], **about)[0]]}")
         return
-    talk = Dialogue(system, pixels, regions, truth)
+    talk, drawn = Dialogue(system, pixels, **about), None
     for q in questions:
-        say.print(q + "\n  ", end="")
-        talk.ask(q, say=lambda text: say.print(text, end="", soft_wrap=True)); say.print()
+        say.print(escape(q) + "\n  ", end="")
+        talk.ask(q, say=lambda text: say.print(escape(text), end="", soft_wrap=True)); say.print()
+        if talk.mask is not None: drawn = talk.mask if drawn is None else drawn | talk.mask
+    if out and drawn is not None:
+        with atomic(out) as tmp: tmp.write_bytes(png(outline(pixels, drawn)))
+        say.print(str(out), soft_wrap=True)
 
 @app.command(epilog="\b\nExamples:\n  iad edit part.png --mask where.png --prompt 'Paint a severe scratch on the leather.' --seed 7")
 def edit(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SYSTEMS', 'RECIPES', 'CARD', 'DataConfig', 'Recipe', 'recipe', 'region_expert', 'autoencoder', 'iad_unify_grounding',
            'iad_unify_understanding', 'iad_unify_generation', 'iad_unify', 'clip', 'industrial_diffusion',
-           'diffuse_defect', 'industrial_diffusion_published', 'diffuse_defect_published', 'sam', 'vmad', 'get_recipe',
-           'build', 'pool_of', 'started', 'batches', 'train', 'save_snapshot']
+           'diffuse_defect', 'industrial_diffusion_published', 'diffuse_defect_published', 'tower', 'sam', 'vmad',
+           'get_recipe', 'build', 'pool_of', 'started', 'batches', 'train', 'save_snapshot']
 
 # %% ../nbs/70_recipes.ipynb #c002
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,7 @@ from .models.region import RegionExpert, RegionExpertConfig
 from .models.iad_unify import IADUnify, IADUnifyConfig
 from .models.diffusion import Contrast, ContrastConfig, IndustrialDiffusion, IndustrialDiffusionConfig
 from .models.diffuse_defect import DiffuseDefect, DiffuseDefectConfig
-from .models.vmad import VMAD, Clicks, ClicksConfig, VMADConfig
+from .models.vmad import VMAD, Clicks, ClicksConfig, Tower, TowerConfig, VMADConfig
 
 # %% ../nbs/70_recipes.ipynb #c005
 @dataclass
@@ -55,7 +55,7 @@ class Recipe:
 
 SYSTEMS = {"region-expert": (RegionExpert, RegionExpertConfig), "autoencoder": (Autoencoding, AutoencodingConfig), "iad-unify": (IADUnify, IADUnifyConfig),
            "contrast": (Contrast, ContrastConfig), "industrial-diffusion": (IndustrialDiffusion, IndustrialDiffusionConfig), "diffuse-defect": (DiffuseDefect, DiffuseDefectConfig),
-           "clicks": (Clicks, ClicksConfig), "vmad": (VMAD, VMADConfig)}
+           "tower": (Tower, TowerConfig), "clicks": (Clicks, ClicksConfig), "vmad": (VMAD, VMADConfig)}
 RECIPES = {}
 
 def recipe(make):
@@ -104,9 +104,11 @@ def diffuse_defect_published():
 
 # %% ../nbs/70_recipes.ipynb #c013
 @recipe
-def sam(): return Recipe("clicks", **_small(batch_size=16, steps=4000, lr=8e-4, warmup=200))
+def tower(): return Recipe("tower", start=dict(teacher="region-expert-tiny"), **_small(16_000, batch_size=16, steps=2200, lr=1.5e-3, warmup=100))
 @recipe
-def vmad(): return Recipe("vmad", start=dict(clip="clip", sam="sam"), **_small(16_000, batch_size=16, steps=4000, lr=5e-4, warmup=200))
+def sam(): return Recipe("clicks", start=dict(teacher="region-expert-tiny"), **_small(16_000, batch_size=16, steps=3500, lr=1.5e-3, warmup=100))
+@recipe
+def vmad(): return Recipe("vmad", start=dict(clip="tower", sam="sam"), **_small(16_000, batch_size=16, steps=4000, lr=5e-4, warmup=200))
 
 # %% ../nbs/70_recipes.ipynb #c014
 def get_recipe(name, changes=()):

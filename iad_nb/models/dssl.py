@@ -77,7 +77,7 @@ class Memory(nn.Module):
         some = (self.kept[place, label, :min(int(self.count[place, label]), self.length)] for label in (0, 1))
         return tuple(list(s.split(self.widths, 1)) for s in some)
 
-# %% ../../nbs/61_models.dssl.ipynb #c011
+# %% ../../nbs/61_models.dssl.ipynb #c013
 def similarity(patches, normal, abnormal, tau=.1):
     "Log-similarities (P, N) of patches (P, D) to normal features (N, D), among these and abnormal ones (A, D), unit vectors (eqs. 12, 17); and, if there are abnormal ones, what is left for them, in column N."
     p = (patches @ torch.cat([normal, abnormal]).T/tau).log_softmax(1)
@@ -87,7 +87,7 @@ def pbsd_loss(visual, textual):
     "Cross-entropy of log-similarities (P, N) in the language model's space with those in the visual branch, which are detached (eq. 18)."
     return -(visual.detach().exp()*textual).sum(1).mean()
 
-# %% ../../nbs/61_models.dssl.ipynb #c015
+# %% ../../nbs/61_models.dssl.ipynb #c017
 class DSSL(nn.Module):
     "Patch-based similarity distributions in the visual branch and in the language model's space, and their agreement."
     def __init__(

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SPECIAL', 'SEGMENT', 'QUERIES', 'YES', 'NO', 'SCENE', 'ALLOWED', 'WANTED', 'Talk', 'scene_and', 'tiny_llava',
-           'tiny_sam', 'huge_sam', 'VMADConfig', 'ClicksConfig', 'mask_losses', 'sam_input', 'decode_masks', 'Clicks',
-           'VMAD']
+           'tiny_sam', 'new_sam', 'huge_sam', 'VMADConfig', 'ClicksConfig', 'mask_losses', 'sam_input', 'tower_input',
+           'decode_masks', 'Lesson', 'TowerConfig', 'Tower', 'Clicks', 'VMAD']
 
 # %% ../../nbs/62_models.vmad.ipynb #c002
-import re, time
+import time
 import cv2, numpy as np, torch
 import torch.nn.functional as F
 from torch import nn
@@ -17,7 +17,8 @@ from ..core import CheckpointError, ConfigError, InputError
 from ..backbones import fingerprint, freeze, parameters, pretrained, train_bpe
 from ..data.language import PRODUCT_WORDS, TERMS, canonical
 from ..data.loading import Items, collate, resize
-from .system import Inspection, System, as_images, regions_of
+from .system import Inspection, System, as_images, prompt_of, regions_of
+from .region import RegionExpert
 from .dssl import DSSL
 from .ltc import PROJECTORS, projector
 
@@ -39,7 +40,7 @@ class Talk:
         product, ill = any_of([PRODUCT_WORDS.get(item["category"], "object"), "object"]), bool(item["label"])
         start, kind = any_of(SCENE).format(product) if chance(self.scene) else "", any_of(["", "", "description", "impact", "suggestion", "vqa"])
         open_qa = {q["kind"]: q for q in item["qa"] or [] if not q.get("options")}
-        if kind == "vqa" and open_qa: q = open_qa[any_of(sorted(open_qa))]; return scene_and(start, q["question"]), q["answer"], False
+        if kind == "vqa" and item["qa"]: q = any_of(item["qa"]); return scene_and(start, prompt_of(q["question"], q.get("options"))), q["answer"], False
         if chance(self.criteria):                                            # what counts is said in the prompt
             own, other = (TERMS[canonical(item["defect"])].name if ill else ""), any_of([t.name for t in TERMS.values()])
             text, name = any_of([ALLOWED, WANTED]), own if ill and chance(.5) else other
@@ -53,7 +54,7 @@ class Talk:
 def scene_and(start, question): return f"{start} {question}".strip()
 
 # %% ../../nbs/62_models.vmad.ipynb #c008
-def tiny_llava(vocab=1024, hidden=128, layers=4, image=128, patch=16, vision=96, depth=4):
+def tiny_llava(vocab=1024, hidden=128, layers=4, image=128, patch=8, vision=96, depth=4):
     "A small LLaVA: CLIP tower of four layers, Llama of four."
     return LlavaConfig(vision_config=CLIPVisionConfig(hidden_size=vision, intermediate_size=4*vision, num_hidden_layers=depth, num_attention_heads=vision//32, image_size=image, patch_size=patch, projection_dim=64),
         text_config=LlamaConfig(vocab_size=vocab, hidden_size=hidden, intermediate_size=3*hidden, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=1024, pad_token_id=0, bos_token_id=1, eos_token_id=2),
@@ -64,6 +65,12 @@ def tiny_sam(image=128, patch=8, width=96, channels=64, layers=4, window=8):
     return SamConfig(vision_config=SamVisionConfig(hidden_size=width, output_channels=channels, num_hidden_layers=layers, num_attention_heads=4, image_size=image, patch_size=patch, window_size=window, global_attn_indexes=list(range(1, layers, 2)), num_pos_feats=channels//2, mlp_dim=2*width),
         prompt_encoder_config=SamPromptEncoderConfig(hidden_size=channels, image_size=image, patch_size=patch, mask_input_channels=8),
         mask_decoder_config=SamMaskDecoderConfig(hidden_size=channels, mlp_dim=2*channels, num_attention_heads=4, num_hidden_layers=2, iou_head_hidden_dim=channels, iou_head_depth=2))
+
+def new_sam(config):
+    "A SAM of random weights, whose place code is drawn as wide as its authors have it: transformers draws it `hidden_size/2` times as wide, and then no place resembles its neighbour."
+    sam = SamModel(config)
+    with torch.no_grad(): nn.init.normal_(sam.shared_image_embedding.positional_embedding, std=1.)
+    return sam
 
 def huge_sam():
     "SAM ViT-H: 641 M."
@@ -83,6 +90,7 @@ class VMADConfig(PretrainedConfig):
         dssl=True,                 # defect-sensitive structure learning
         dssl_options=None,
         lora=None,                 # rank; None: the whole language model is trained
+        freeze_vision=True,        # the vision tower (tiny: it learns along, for so small a tower has seen little)
         seg_token_id=4,
         weights=(1., 2., .5, .1),  # of text, BCE, Dice, PBSD (eqs. 6, 7): the first three as LISA has them
         mean=(.5, .5, .5), std=(.5, .5, .5),     # of the vision tower's images
@@ -94,6 +102,7 @@ class VMADConfig(PretrainedConfig):
         self.llava_config, self.sam_config = of(LlavaConfig, llava_config) or tiny_llava(), of(SamConfig, sam_config) or tiny_sam()
         v = self.llava_config.vision_config
         side = v.image_size//v.patch_size
+        self.freeze_vision = freeze_vision
         self.projector, self.tokens, self.levels, self.options = projector, tokens or (side if projector == "mlp" else side//2), levels, options or {}
         self.dssl, self.dssl_options, self.lora, self.seg_token_id, self.mean, self.std, self.weights, self.talk, self.threshold, self.limit = dssl, dssl_options or {}, lora, seg_token_id, list(mean), list(std), list(weights), list(talk), threshold, limit
         if projector not in PROJECTORS: raise ConfigError(f"unknown projector '{projector}'", "projector", f"use one of {', '.join(PROJECTORS)}")
@@ -108,7 +117,7 @@ class VMADConfig(PretrainedConfig):
         return [round(last*(k + 1)/self.levels) for k in range(self.levels)]
 
     @classmethod
-    def tiny(cls, **kwargs): return cls(**kwargs)
+    def tiny(cls, **kwargs): return cls(**{**dict(freeze_vision=False), **kwargs})
     @classmethod
     def paper(cls, **kwargs):
         "LLaVA-7B (CLIP ViT-L/14 at 336 px, Llama 7B) with LoRA, SAM ViT-H, 576 → 144 tokens."
@@ -139,6 +148,11 @@ def sam_input(images, config):
     s = config.vision_config.image_size
     return (F.interpolate(images.float(), size=(s, s), mode="bilinear", antialias=True).to(images.dtype) - mean)/std          # half precision cannot antialias
 
+def tower_input(images, size, mean, std):
+    "Images (B, 3, H, W) in [0, 1] as CLIP's vision tower takes them."
+    mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (mean, std))
+    return (F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True).to(images.dtype) - mean)/std
+
 def decode_masks(sam, features, prompts):
     "Mask logits (N, h, w) of SAM's decoder from image embeddings (N, C, g, g) and prompt tokens (N, T, C)."
     n = len(features)
@@ -146,18 +160,77 @@ def decode_masks(sam, features, prompts):
     place = sam.get_image_wide_positional_embeddings().to(features.dtype).repeat(n, 1, 1, 1)
     return sam.mask_decoder(image_embeddings=features, image_positional_embeddings=place, sparse_prompt_embeddings=prompts[:, None].to(features.dtype), dense_prompt_embeddings=dense.to(features.dtype).expand(n, -1, -1, -1), multimask_output=False)[0][:, 0, 0]
 
+class Lesson(nn.Module):
+    "How far feature maps are from telling what a trained region expert sees (distillation, as MobileSAM has it)."
+    def __init__(self, teacher, channels):
+        super().__init__()
+        self.teacher = freeze(pretrained(RegionExpert, teacher).float())
+        self.tell = nn.Conv2d(channels, self.teacher.config.width, 1)
+
+    def forward(self, images, features):
+        "Mean squared distance of features (B, C, h, w), mapped linearly, to the expert's standardised ones of images (B, 3, H, W); 1 is ignorance."
+        with torch.no_grad(): _, _, deep, _ = self.teacher.eval().decode(*self.teacher.encode(images))
+        want = F.layer_norm(deep.float().movedim(1, 3), (deep.shape[1],)).movedim(3, 1)
+        return F.mse_loss(self.tell(features).float(), F.interpolate(want, size=features.shape[2:], mode="bilinear"))
+
+class TowerConfig(PretrainedConfig):
+    "Sizes of a `Tower`."
+    model_type, sub_configs = "iad_tower", {"vision_config": CLIPVisionConfig}
+    def __init__(self, vision_config=None, mean=(.5, .5, .5), std=(.5, .5, .5), **kwargs):
+        self.vision_config, self.mean, self.std = CLIPVisionConfig(**vision_config) if isinstance(vision_config, dict) else vision_config or tiny_llava().vision_config, list(mean), list(std)
+        super().__init__(**kwargs)
+    @classmethod
+    def tiny(cls, **kwargs): return cls(**kwargs)
+    @classmethod
+    def paper(cls, **kwargs): return cls(**{**dict(vision_config=VMADConfig.paper().llava_config.vision_config), **kwargs})
+
+class Tower(System):
+    "Teaches a small vision tower of CLIP's class, which has not read the internet, what a region expert sees."
+    config_class, base_model_prefix, tasks = TowerConfig, "clip", ("imitate",)
+    def __init__(self, config):
+        super().__init__(config)
+        self.clip, self.lesson = CLIPVisionModel(config.vision_config), None
+        freeze(self.clip.post_layernorm if hasattr(self.clip, "post_layernorm") else self.clip.vision_model.post_layernorm)
+
+    def take(self, part, name):
+        "Give it a 'teacher': a trained region expert."
+        if part != "teacher": raise ConfigError(f"no part '{part}'", "start", "use teacher")
+        self.lesson = Lesson(name, self.config.vision_config.hidden_size)
+
+    def loss(self, batch):
+        if self.lesson is None: raise ConfigError("a tower learns from a teacher", "start", "start.teacher=region-expert-tiny")
+        x = tower_input(batch["image"], self.config.vision_config.image_size, self.config.mean, self.config.std)
+        f = self.clip(x).last_hidden_state[:, 1:].transpose(1, 2)
+        return dict(loss=self.lesson(batch["image"], f.unflatten(2, [round(f.shape[2]**.5)]*2)))
+
+    @torch.no_grad()
+    def measure(self, samples):
+        "Mean distance on held-out samples."
+        items, found = Items(samples, self.config.vision_config.image_size), []
+        for k in range(0, len(items), 16): found.append(float(self.loss({n: v.to(self.device) if torch.is_tensor(v) else v for n, v in collate([items[i] for i in range(k, min(k + 16, len(items)))]).items()})["loss"]))
+        return dict(images=len(items), imitate=float(np.mean(found)))
+
+    def save_pretrained(self, folder, **kwargs): self.clip.save_pretrained(folder)          # transformers' own folder
+
 class Clicks(System):
     "Trains a SAM (Kirillov et al., 2023): from a click inside a defect to its mask."
     config_class, base_model_prefix, tasks = ClicksConfig, "sam", ("click",)
     def __init__(self, config):
         super().__init__(config)
-        self.sam = SamModel(config.sam_config)
+        self.sam, self.lesson = new_sam(config.sam_config), None
 
-    def masks(self, images, points):
-        "Mask logits (N, h, w) of images (N, 3, H, W) and clicks (N, 2) in [0, 1]."
+    def take(self, part, name):
+        "Give it a 'teacher': a trained region expert, whose features SAM's encoder learns to imitate."
+        if part != "teacher": raise ConfigError(f"no part '{part}'", "start", "use teacher")
+        self.lesson = Lesson(name, self.config.sam_config.vision_config.output_channels)
+
+    def masks(self, features, points):
+        "Mask logits (N, h, w) of SAM's image embeddings (N, C, g, g) and clicks (N, 2) in [0, 1]."
         s = self.config.sam_config.vision_config.image_size
         sparse, _ = self.sam.prompt_encoder(input_points=points[:, None, None]*s, input_labels=torch.ones(len(points), 1, 1, dtype=torch.int, device=points.device), input_boxes=None, input_masks=None)
-        return decode_masks(self.sam, self.sam.vision_encoder(sam_input(images, self.config.sam_config)).last_hidden_state, sparse[:, 0])
+        return decode_masks(self.sam, features, sparse[:, 0])
+
+    def features(self, images): return self.sam.vision_encoder(sam_input(images, self.config.sam_config)).last_hidden_state
 
     def clicked(self, batch):
         "Rows of defective images, and a random place (N, 2) inside each defect."
@@ -168,11 +241,14 @@ class Clicks(System):
         return rows, torch.stack([(at % w + .5)/w, (at//w + .5)/h], 1)
 
     def loss(self, batch):
-        rows, points = self.clicked(batch)
-        if not len(rows): return dict(loss=0*self.masks(batch["image"][:1], batch["image"].new_zeros(1, 2)).sum())
-        m = self.masks(batch["image"][rows], points).float()
-        bce, dice = mask_losses(m, F.interpolate(batch["mask"][rows], size=m.shape[1:], mode="area")[:, 0])
-        return dict(loss=2*bce + .5*dice, bce=bce, dice=dice)
+        "Dice and BCE of the clicked masks; with a teacher also the squared distance to its standardised features."
+        x, (rows, points) = batch["image"], self.clicked(batch)
+        f = self.features(x)
+        m = self.masks(f[rows], points).float() if len(rows) else self.masks(f[:1], x.new_zeros(1, 2)).float()
+        bce, dice = mask_losses(m, F.interpolate(batch["mask"][rows], size=m.shape[1:], mode="area")[:, 0]) if len(rows) else (0*m.sum(), 0*m.sum())
+        out = dict(bce=bce, dice=dice)
+        if self.lesson is not None: out["imitate"] = self.lesson(x, f)
+        return dict(out, loss=2*bce + .5*dice + out.get("imitate", 0))
 
     @torch.no_grad()
     def measure(self, samples):
@@ -184,7 +260,7 @@ class Clicks(System):
             rows, points = self.clicked(b)
             if not len(rows): continue
             y = b["mask"][rows, 0] > .5
-            m = F.interpolate(self.masks(b["image"][rows], points)[:, None], size=y.shape[1:], mode="bilinear")[:, 0] > 0
+            m = F.interpolate(self.masks(self.features(b["image"][rows]), points)[:, None], size=y.shape[1:], mode="bilinear")[:, 0] > 0
             found += ((m & y).sum((1, 2))/(m | y).sum((1, 2)).clamp(min=1)).tolist()
         return dict(images=len(found), click_iou=float(np.mean(found)))
 
@@ -199,9 +275,11 @@ class VMAD(System):
         super().__init__(config)
         c, v, hidden = config, config.llava_config.vision_config, config.llava_config.text_config.hidden_size
         channels = c.sam_config.vision_config.output_channels
-        self.llava, self.sam = parts.get("llava") or LlavaForConditionalGeneration(c.llava_config), parts.get("sam") or SamModel(c.sam_config)
+        self.llava, self.sam = parts.get("llava") or LlavaForConditionalGeneration(c.llava_config), parts.get("sam") or new_sam(c.sam_config)
         self.llava.model.multi_modal_projector = projector(c.projector, v.hidden_size, hidden, v.image_size//v.patch_size, c.tokens, levels=c.levels, **c.options)
-        freeze(self.llava.model.vision_tower); freeze(self.sam.vision_encoder); freeze(self.sam.prompt_encoder); freeze(self.sam.shared_image_embedding); freeze(self.sam.mask_decoder.iou_prediction_head)
+        tower = freeze(self.llava.model.vision_tower)
+        if not c.freeze_vision: [freeze(part, False) for part in (tower.embeddings, tower.pre_layrnorm, *tower.encoder.layers[:max(c.read_at)])]
+        freeze(self.sam.vision_encoder); freeze(self.sam.prompt_encoder); freeze(self.sam.shared_image_embedding); freeze(self.sam.mask_decoder.iou_prediction_head)
         if c.lora:
             from peft import LoraConfig, inject_adapter_in_model
             freeze(self.llava.model.language_model)
@@ -217,7 +295,7 @@ class VMAD(System):
     def project(self): return self.llava.model.multi_modal_projector
 
     def train(self, mode=True):
-        super().train(mode); self.llava.model.vision_tower.eval(); self.sam.vision_encoder.eval()
+        super().train(mode); self.sam.vision_encoder.eval()
         return self
 
     @classmethod
@@ -231,28 +309,29 @@ class VMAD(System):
         return cls(VMADConfig.paper(**{**dict(llava_config=parts["llava"].config, sam_config=parts["sam"].config, seg_token_id=tokenizer.convert_tokens_to_ids("[SEG]")), **changes}), tokenizer, **parts)
 
     def take(self, part, name):
-        "Start from what was trained before: 'clip' (its vision tower), 'sam', or 'all'."
-        if part == "clip": self.llava.model.vision_tower.load_state_dict(pretrained(CLIPVisionModel, name).float().state_dict())
-        elif part == "sam": self.sam.load_state_dict(pretrained(SamModel, name).float().state_dict())
-        elif part == "all": other = pretrained(VMAD, name).float(); self.load_state_dict(other.state_dict()); self.tokenizer = other.tokenizer
-        else: raise ConfigError(f"no part '{part}'", "start", "use clip, sam or all")
+        "Start from what was trained before: 'clip' (its vision tower), 'sam', 'trunk' (all but projector and DSSL), or 'all'."
+        if part == "clip": self.adopt(self.llava.model, "vision_tower", pretrained(CLIPVisionModel, name))
+        elif part == "sam": self.adopt(self, "sam", pretrained(SamModel, name))
+        elif part in ("all", "trunk"):
+            other = pretrained(VMAD, name); self.tokenizer = other.tokenizer
+            self.load_state_dict({k: v for k, v in other.state_dict().items() if part == "all" or not k.startswith(("llava.model.multi_modal_projector.", "dssl."))}, strict=part == "all")
+        else: raise ConfigError(f"no part '{part}'", "start", "use clip, sam, trunk or all")
 
     def fingerprint(self):
-        "Identifies the frozen towers: what they see can be kept."
-        return dict(weights=fingerprint(self.llava.model.vision_tower, self.sam.vision_encoder), levels=self.config.read_at, clip=self.config.llava_config.vision_config.image_size, sam=self.config.sam_config.vision_config.image_size)
+        "Identifies what is frozen: what it sees can be kept."
+        c = self.config
+        tower = dict(tower=fingerprint(self.llava.model.vision_tower), levels=c.read_at, size=c.llava_config.vision_config.image_size) if c.freeze_vision else {}
+        return dict(sam=fingerprint(self.sam.vision_encoder), sam_size=c.sam_config.vision_config.image_size, **tower)
 
     def make_tokenizer(self, items):
         talk = Talk(*self.config.talk)
         return train_bpe((t for x in items for _ in range(2) for t in talk(x)[:2]), self.config.llava_config.text_config.vocab_size, SPECIAL, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
 
-    # what the frozen towers see
-    @torch.no_grad()
+    # what is seen
     def levels(self, images):
         "Layers of the vision tower, shallow to deep (B, L, S², C), of images (B, 3, H, W) in [0, 1]."
-        s = self.config.llava_config.vision_config.image_size
-        mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.config.mean, self.config.std))
-        x = (F.interpolate(images.float(), size=(s, s), mode="bilinear", antialias=True).to(images.dtype) - mean)/std
-        states = self.llava.model.vision_tower(x, output_hidden_states=True).hidden_states
+        x = tower_input(images, self.config.llava_config.vision_config.image_size, self.config.mean, self.config.std)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vision): states = self.llava.model.vision_tower(x, output_hidden_states=True).hidden_states
         return torch.stack([states[k][:, 1:] for k in self.config.read_at], 1)
 
     @torch.no_grad()
@@ -260,7 +339,7 @@ class VMAD(System):
         "SAM's image embeddings (B, C, g, g)."
         return self.sam.vision_encoder(sam_input(images, self.config.sam_config)).last_hidden_state
 
-    def frozen(self, batch): return dict(levels=self.levels(batch["image"]), features=self.features(batch["image"]))
+    def frozen(self, batch): return dict(features=self.features(batch["image"]), **(dict(levels=self.levels(batch["image"])) if self.config.freeze_vision else {}))
 
     # words
     def ids(self, prompt, answer=None):
@@ -268,9 +347,8 @@ class VMAD(System):
         t = self.tokenizer
         if t is None: raise CheckpointError("the model has no tokenizer", type(self).__name__, "give tokenizer= or load a folder that has one")
         if not prompt.strip(): raise InputError("an empty question", "ask", "ask something")
-        harmless = re.sub("|".join(map(re.escape, t.all_special_tokens)), lambda m: re.sub(r"\W", " ", m[0]), prompt)
         plain = lambda text: t(text, add_special_tokens=False).input_ids
-        head = [t.bos_token_id] + plain("USER: ") + [self.config.llava_config.image_token_index]*(self.config.tokens**2) + plain(f"\n{harmless} ASSISTANT:")
+        head = [t.bos_token_id] + plain("USER: ") + [self.config.llava_config.image_token_index]*(self.config.tokens**2) + plain(f"\n{self.harmless(prompt)} ASSISTANT:")
         reply = [] if answer is None else plain(f" {answer}") + [t.eos_token_id]
         most = self.config.llava_config.text_config.max_position_embeddings
         if len(head) + len(reply) > most: raise InputError(f"a conversation of {len(head) + len(reply)} tokens; the language model reads {most}", "prompt", "ask something shorter")
@@ -294,8 +372,8 @@ class VMAD(System):
     def loss(self, batch):
         "Text, BCE and Dice of the masks, PBSD: eqs. 6 and 7."
         c, dtype = self.config, self.to_prompt[0].weight.dtype
-        if "levels" not in batch: batch = batch | self.frozen(batch)
-        levels, features = batch["levels"].to(dtype), batch["features"].to(dtype)
+        if "features" not in batch: batch = batch | self.frozen(batch)
+        levels, features = (batch["levels"] if "levels" in batch else self.levels(batch["image"])).to(dtype), batch["features"].to(dtype)
         talk = Talk(*c.talk)
         said = [talk({k: batch[k][i] for k in ("category", "defect", "label", "qa")}) for i in range(len(levels))]
         x, ids, labels, tokens = self.inputs(levels, [self.ids(p, a) for p, a, _ in said])
@@ -357,36 +435,57 @@ class VMAD(System):
             for f, (a, _) in zip(out, self.answer(images, q)): f.answers.append(dict(question=q, answer=a))
         return out
 
+    # words for `Dialogue`
+    follow, spoken = "USER: {} ASSISTANT:", ("[SEG]",)
+    @property
+    def writer(self): return self.llava
+    def opening(self, images, prompts):
+        "What `generate` takes, the ids (B, n), and what later turns draw on."
+        levels, features = self.see(images)
+        x, ids, *_ = self.inputs(levels, [self.ids(p) for p in prompts])
+        return dict(inputs_embeds=x["inputs_embeds"], attention_mask=x["attention_mask"]), ids, features
+    def drawn(self, features, ids, states, shape):
+        "The mask (H, W) that the [SEG]s among the answer's ids (n,) draw on features (C, g, g); None without one. A token's own state comes with the step after it: states (steps, D)."
+        at = [j + 1 for j in (ids == self.config.seg_token_id).nonzero()[:, 0].tolist() if j + 1 < len(states)]
+        if not at: return None
+        m = self.draw(states[at], features.expand(len(at), -1, -1, -1)).float().sigmoid().amax(0).cpu().numpy()
+        return cv2.resize(m, shape[1::-1], interpolation=cv2.INTER_LINEAR) >= self.config.threshold
+
     @torch.no_grad()
     def answer(
         self, images, questions,       # one or several images; one question for all, or one for each
         most=64, batch=16, **options,
     ):
         "Answers and masks, [(text, mask (H, W) or None), …], of one `generate` call: every [SEG] in an answer draws, an answer without one draws nothing."
-        images, found = as_images(images), []; self.eval()
+        images, t, found = as_images(images), self.tokenizer, []; self.eval()
         questions = [questions]*len(images) if isinstance(questions, str) else list(questions)
         if len(questions) != len(images): raise InputError(f"{len(questions)} questions for {len(images)} images", "ask", "give one question for all, or one for each image")
         for k in range(0, len(images), batch):
             some = images[k:k+batch]
-            levels, features = self.see(some)
-            x, *_ = self.inputs(levels, [self.ids(q) for q in questions[k:k+batch]])
-            g = self.llava.generate(**{a: v for a, v in x.items() if a != "position_ids"}, max_new_tokens=most, do_sample=False, eos_token_id=self.tokenizer.eos_token_id, pad_token_id=self.tokenizer.pad_token_id, output_hidden_states=True, return_dict_in_generate=True, **options)
-            for i, image in enumerate(some):
-                ids, mask = g.sequences[i], None
-                ids = ids[:(ids == self.tokenizer.eos_token_id).nonzero()[0]] if (ids == self.tokenizer.eos_token_id).any() else ids
-                at = [j for j in (ids == self.config.seg_token_id).nonzero()[:, 0].tolist() if j + 1 < len(g.hidden_states)]         # its own state comes with the step after it
-                if at:
-                    states = torch.stack([g.hidden_states[j + 1][-1][i, -1] for j in at])
-                    m = self.draw(states, features[i:i+1].expand(len(at), -1, -1, -1)).float().sigmoid().amax(0).cpu().numpy()
-                    mask = cv2.resize(m, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) >= .5
-                found.append((self.tokenizer.decode(ids, skip_special_tokens=False).strip(), mask))
+            x, _, features = self.opening(some, questions[k:k+batch])
+            g = self.llava.generate(**x, max_new_tokens=most, do_sample=False, eos_token_id=t.eos_token_id, pad_token_id=t.pad_token_id, output_hidden_states=True, return_dict_in_generate=True, **options)
+            states = torch.stack([h[-1][:, -1] for h in g.hidden_states], 1)
+            for image, ids, own, f in zip(some, g.sequences, states, features):
+                ends = (ids == t.eos_token_id).nonzero()
+                ids = ids[:ends[0]] if len(ends) else ids
+                found.append((t.decode(ids).strip(), self.drawn(f, ids, own, image.shape)))
         return found
 
     def ask(self, images, questions, options=None, **kwargs):
         "Answers alone: a list of strings; options: lists of choices, which the prompt shows with letters."
         asked = [questions]*len(as_images(images)) if isinstance(questions, str) else list(questions)
-        if options is not None: asked = [q + "".join(f"\n{x}. {o}" for x, o in zip("ABCDEFGH", some or [])) for q, some in zip(asked, options)]
-        return [a.replace("[SEG]", "").strip() for a, _ in self.answer(images, asked, **kwargs)]
+        return [a for a, _ in self.answer(images, asked if options is None else [prompt_of(q, o) for q, o in zip(asked, options)], **kwargs)]
+
+    @torch.no_grad()
+    def choose(self, images, questions, options, batch=16):
+        "Index of the likeliest option for each image: the letter with the largest probability as the first token of the answer."
+        images, letters, found = as_images(images), [self.tokenizer(f" {x}", add_special_tokens=False).input_ids[0] for x in "ABCDEFGH"], []; self.eval()
+        for k in range(0, len(images), batch):
+            some = options[k:k+batch]
+            x, *_ = self.opening(images[k:k+batch], [prompt_of(q, o) for q, o in zip(questions[k:k+batch], some)])
+            logits = self.llava.lm_head(self.llava.model.language_model(**x).last_hidden_state[:, -1])[:, letters].float()
+            found += [int(l[:len(o)].argmax()) for l, o in zip(logits, some)]
+        return found
 
 AutoConfig.register("vmad", VMADConfig, exist_ok=True)
 AutoModel.register(VMADConfig, VMAD, exist_ok=True)
