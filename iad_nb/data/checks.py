@@ -275,6 +275,7 @@ def unlisted(
     for folder, folders, files in os.walk(root, onerror=lambda e: out.append(("unreadable folder", printable(os.path.relpath(e.filename, root)), e.strerror)) if e.filename != root or os.path.exists(root) else None):
         here = os.path.relpath(folder, root)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and os.path.normpath(os.path.join(here, f)) not in skip)
+        if here in listed: continue                                                      # a folder of masks
         beside = []
         for name in sorted(files) + folders:
             path, full = os.path.normpath(os.path.join(here, name)), os.path.join(folder, name)
@@ -439,10 +440,10 @@ class Stats:
         for n in names or ():
             if n not in FIGURES: raise ConfigError(f"unknown figure '{n}'", "names", did_you_mean(n, FIGURES))
         names = [n for n in names or FIGURES if FIGURES[n][0](self)]
-        fig, axes = plt.subplots(-(-len(names)//cols), cols, figsize=(4.3*cols, 3.1*-(-len(names)//cols)), squeeze=False, layout="constrained")
+        fig, axes = plt.subplots(-(-len(names)//cols), cols, figsize=(3.5*cols, 2.6*-(-len(names)//cols)), squeeze=False, layout="constrained")
         for ax, n in zip(axes.flat, names): FIGURES[n][1](self, ax)
         for ax in axes.flat[len(names):]: ax.axis("off")
-        return figure(fig, dpi=66, quality=80)
+        return figure(fig, dpi=82, quality=78)
 
     def save(self, folder):
         "Write stats.json, table.csv, one image for each figure and report.html."
