@@ -11,8 +11,10 @@ __all__ = ['KINDS', 'LEVELS', 'FORMATS', 'SIGNATURES', 'EXTENSIONS', 'FACTS', 'H
 
 # %% ../../nbs/18_data.checks.ipynb #c002
 import hashlib, io, os, re, stat, time, warnings
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path, PureWindowsPath
 import cv2, imagehash, matplotlib.pyplot as plt, numpy as np, pandas as pd, pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq, seaborn as sns
 from PIL import Image, ImageOps
@@ -122,9 +124,9 @@ def image_facts(path):
     return dict(width=w, height=h, digest=int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little"), phash=fingerprint(im)), kinds
 
 def mask_facts(path):
-    "What is to be known of a mask file (image or labelme .json); `heat` is the marked share of the cells of a 16 × 16 grid, as bytes."
-    if str(path).endswith(".json"):
-        content(path)
+    "What is to be known of a mask (an image file, or what else `read_mask` takes); `heat` is the marked share of the cells of a 16 × 16 grid, as bytes; none for an empty mask."
+    if path.startswith("rle:") or path.endswith(".json") or os.path.isdir(path):
+        if path.endswith(".json"): content(path)
         try: mask, kinds = read_mask(path), {}
         except (IADError, MemoryError) as e: raise FileError("corrupt", getattr(e, "what", "its size is more than the memory holds"), path) from e
     else:
@@ -137,8 +139,9 @@ def mask_facts(path):
         values = np.flatnonzero(cv2.calcHist([a], [0], None, [256], [0, 256])) if a.dtype == np.uint8 else np.unique(a)
         if len(values) > 2 or values[-1] not in (0, 1, 255): kinds["class numbers" if values[-1] <= 20 else "grey mask"] = f"{len(values)} values up to {values[-1]}"
     h, w = mask.shape
-    heat = cv2.resize(mask.astype(np.float32), (HEAT, HEAT), interpolation=cv2.INTER_AREA)
-    return dict(mask_width=w, mask_height=h, area=mask.mean(), parts=len(boxes_of(mask, 4)), heat=(heat*255 + .5).astype(np.uint8).tobytes()), kinds
+    if not mask.any(): return dict(mask_width=w, mask_height=h, area=0., parts=0), kinds
+    heat = cv2.resize(mask.astype(np.uint8)*np.uint8(255), (HEAT, HEAT), interpolation=cv2.INTER_AREA)
+    return dict(mask_width=w, mask_height=h, area=mask.mean(), parts=len(boxes_of(mask, 4)), heat=heat.tobytes()), kinds
 
 def look(root, image, mask):
     "The facts of an image and its mask (paths below `root`, or None); never raises."
@@ -147,7 +150,7 @@ def look(root, image, mask):
         if path is None: continue
         try:
             if climbs(path): raise FileError("outside", "it leaves the folder of the data set")
-            facts, kinds = read(os.path.join(root, path))
+            facts, kinds = read(path if path.startswith("rle:") else os.path.join(root, path))
             out.update(facts)
         except FileError as e: kinds = {e.kind: e.what}
         found += [dict(kind=k, column=column, what=v) for k, v in kinds.items()]
@@ -194,9 +197,9 @@ def near_pairs(
     radius=4,      # bits in which two may differ
 ) -> np.ndarray:
     "All pairs (P, 2) of indices whose hashes differ in at most `radius` bits."
-    found, edges = [np.zeros((0, 2), np.int64)], np.linspace(0, 64, radius + 2).astype(int)
-    for a, b in zip(edges[:-1], edges[1:]):
-        key = (hashes >> np.uint64(a)) & np.uint64(2**int(b - a) - 1)
+    found, edges = [np.zeros((0, 2), np.int64)], np.linspace(0, 64, radius + 3).astype(int).tolist()
+    for one, two in combinations((2**b - 2**a for a, b in zip(edges[:-1], edges[1:])), 2):
+        key = hashes & np.uint64(one | two)
         order = np.argsort(key, kind="stable")
         key, h, step = key[order], hashes[order], 1
         at = np.arange(len(key))
@@ -272,6 +275,7 @@ def unlisted(
     for folder, folders, files in os.walk(root, onerror=lambda e: out.append(("unreadable folder", printable(os.path.relpath(e.filename, root)), e.strerror)) if e.filename != root or os.path.exists(root) else None):
         here = os.path.relpath(folder, root)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and os.path.normpath(os.path.join(here, f)) not in skip)
+        if here in listed: continue                                                      # a folder of masks
         beside = []
         for name in sorted(files) + folders:
             path, full = os.path.normpath(os.path.join(here, name)), os.path.join(folder, name)
@@ -339,13 +343,13 @@ def check(
         try: manifest = Manifest.load(manifest)
         except (IADError, pa.ArrowException) as e: return Report(pd.DataFrame([dict(level="error", kind="bad manifest", id="", path=str(manifest), what=getattr(e, "what", str(e)))]), dict(images=0))
     f, start = manifest.frame, time.perf_counter()
-    ids, paths, found = f["id"].fillna("").to_numpy(object), {c: f[c].fillna("").to_numpy(object) for c in ("image", "mask")}, []
+    ids, paths, found = f["id"].fillna("").to_numpy(object), {c: f[c].fillna("").str.slice(0, 300).to_numpy(object) for c in ("image", "mask")}, []
     def add(kind, rows, what, column="image"):
         rows = np.asarray(rows, np.int64)
-        if len(rows): found.append(pd.DataFrame(dict(level=KINDS[kind][0], kind=kind, id=ids[rows], path=paths[column][rows], what=what)))
+        if len(rows): found.append(pd.DataFrame(dict(level=KINDS[kind][0], kind=kind, id=ids[rows], path=paths[column][rows], what=what if isinstance(what, str) else list(what))))
     def say(kind, path, what, id=""): found.append(pd.DataFrame([dict(level=KINDS[kind][0], kind=kind, id=id, path=str(path), what=what)]))
 
-    if not len(f): say("bad manifest", manifest.root, "no rows")
+    if not len(f): say("bad manifest", "", "no rows")
     for e in manifest.skipped: say("skipped", printable(e.where) if e.where is not None else "", e.what)
     where = dict(zip(ids[::-1], range(len(f) - 1, -1, -1)))
     for id, column, what in manifest.problems(): kind = COLUMN_KINDS.get(column, "bad value"); add(kind, [where["" if pd.isna(id) else id]], f"{column}: {what}")
@@ -371,18 +375,19 @@ def check(
     tied, split, defect = links(f, facts, radius), f["split"].fillna("").to_numpy(object), f["defect"].fillna("").to_numpy(object)
     for kind, pairs in tied.items():
         g = groups_by(len(f), pairs)
-        many = np.flatnonzero(np.bincount(g, minlength=len(f))[g] > 1)
+        many, said = np.flatnonzero(np.bincount(g, minlength=len(f))[g] > 1), defaultdict(list)
         for rows in np.split(many[np.argsort(g[many], kind="stable")], np.flatnonzero(np.diff(np.sort(g[many]))) + 1) if len(many) else ():
             splits, named = sorted(set(split[rows])), sorted(set(defect[rows]))
             others = ", ".join(str(p) for p in paths["image"][rows[1:4]]) + (", …" if len(rows) > 4 else "")
             what = {"duplicate": "identical to", "pair": "twin of"}.get(kind, "like") + f" {others}" + (f"; named {' and '.join(n or 'normal' for n in named)}" if kind == "duplicate" and len(named) > 1 else "")
-            if len(splits) > 1: add("leak" if kind in ("duplicate", "pair") else "near leak", rows[:1], f"{kind}: in {' and '.join(splits)}; {what}")
-            elif kind != "pair": add(kind, rows[:1], f"{len(rows)} files; {what}")
-            if kind == "duplicate" and len(set(label[rows])) > 1: add("label conflict", rows[:1], what)
+            if len(splits) > 1: said["leak" if kind in ("duplicate", "pair") else "near leak"].append((rows[0], f"{kind}: in {' and '.join(splits)}; {what}"))
+            elif kind != "pair": said[kind].append((rows[0], f"{len(rows)} files; {what}"))
+            if kind == "duplicate" and len(set(label[rows])) > 1: said["label conflict"].append((rows[0], what))
+        for k, v in said.items(): add(k, *zip(*v))
 
     source = SOURCES.get(source) if isinstance(source, str) else source
     for count, n, name in ((getattr(source, "images", None), len(f), "images"), (getattr(source, "defective", None), int((label == 1).sum()), "defective images")):
-        if count and n != count: say("count", manifest.root, f"{n} {name}, {count} published")
+        if count and n != count: say("count", "", f"{n} {name}, {count} published")
     classes = f.assign(defect=f["defect"].astype(object).where(f["defect"].notna(), np.where(label == 1, "unnamed defect", "normal")), **{c: f[c].fillna("").astype(object) for c in ("category", "split")})
     balance = classes.pivot_table(index=["category", "defect"], columns="split", values="id", aggfunc="size", fill_value=0) if len(f) else None
     for category, n in balance.sum(axis=1).groupby(level=0) if len(f) else ():
@@ -435,10 +440,10 @@ class Stats:
         for n in names or ():
             if n not in FIGURES: raise ConfigError(f"unknown figure '{n}'", "names", did_you_mean(n, FIGURES))
         names = [n for n in names or FIGURES if FIGURES[n][0](self)]
-        fig, axes = plt.subplots(-(-len(names)//cols), cols, figsize=(4.3*cols, 3.1*-(-len(names)//cols)), squeeze=False, layout="constrained")
+        fig, axes = plt.subplots(-(-len(names)//cols), cols, figsize=(3.5*cols, 2.6*-(-len(names)//cols)), squeeze=False, layout="constrained")
         for ax, n in zip(axes.flat, names): FIGURES[n][1](self, ax)
         for ax in axes.flat[len(names):]: ax.axis("off")
-        return figure(fig, dpi=64)
+        return figure(fig, dpi=82, quality=78)
 
     def save(self, folder):
         "Write stats.json, table.csv, one image for each figure and report.html."
@@ -473,21 +478,26 @@ def stats(
     covered = np.bincount(rows, (boxes[:, 2] - boxes[:, 0])*(boxes[:, 3] - boxes[:, 1]), n)
     boxed = np.unique(rows)
     items.loc[boxed, "area"], items.loc[boxed, "parts"] = np.minimum(covered[boxed], 1), np.bincount(rows, minlength=n)[boxed]
-    heat, marked = np.zeros((HEAT, HEAT)), np.flatnonzero((label == 1) & facts["heat"].notna().to_numpy() & (facts["area"] > 0).to_numpy())
+    heat, marked = np.zeros((HEAT, HEAT)), np.flatnonzero((label == 1) & facts["heat"].notna().to_numpy())
     for i in range(0, len(marked), CHUNK): heat += np.frombuffer(b"".join(facts["heat"].iloc[marked[i:i + CHUNK]]), np.uint8).reshape(-1, HEAT, HEAT).sum(0, dtype=np.float64)/255
     for i in range(0, len(boxes), CHUNK): heat += box_heat(boxes[i:i + CHUNK]).sum(0)
-    split = pc.split_pattern_regex(pc.utf8_trim_whitespace(pa.array(f["caption"], pa.string())), r"\s+")
-    items["words"] = pc.list_value_length(split).to_numpy(zero_copy_only=False).astype(float)
-    words = pc.utf8_trim(pc.utf8_lower(pc.list_flatten(split)), ".,;:!?()\"'")
-    counts = pd.Series({v["values"]: v["counts"] for v in pc.value_counts(words).to_pylist() if v["values"] and v["values"] not in STOP}, dtype=np.int64).sort_values(ascending=False, kind="stable")
-    return Stats(items, heat/max(len(marked) + len(boxed), 1), counts)
+    length, counts = np.full(n, np.nan), Counter()
+    for i in range(0, n, 16*CHUNK):                                                       # the words of a million captions at once would fill gigabytes
+        split = pc.split_pattern_regex(pc.utf8_trim_whitespace(pa.array(f["caption"].iloc[i:i + 16*CHUNK], pa.string())), r"\s+")
+        length[i:i + 16*CHUNK] = pc.list_value_length(split).to_numpy(zero_copy_only=False)
+        counts.update({v["values"]: v["counts"] for v in pc.value_counts(pc.utf8_trim(pc.utf8_lower(pc.list_flatten(split)), ".,;:!?()\"'")).to_pylist()})
+    items["words"] = length
+    words = pd.Series({w: c for w, c in counts.most_common() if w and w not in STOP}, dtype=np.int64)
+    return Stats(items, heat/max(len(marked) + len(boxed), 1), words)
 
 # %% ../../nbs/18_data.checks.ipynb #c038
 FIGURES = {}       # name: (has it something to show?, draw(stats, ax))
 
 def _figure(name, title, has=lambda s: True):
     def file(draw):
-        def titled(s, ax): draw(s, ax); ax.set_title(title, fontsize=9, loc="left"); ax.tick_params(labelsize=7); sns.despine(ax=ax)
+        def titled(s, ax):
+            ax.tick_params(labelsize=7); ax.xaxis.label.set_size(8); ax.yaxis.label.set_size(8)
+            draw(s, ax); ax.set_title(title, fontsize=9, loc="left"); sns.despine(ax=ax)
         FIGURES[name] = has, titled
         return titled
     return file
@@ -496,32 +506,33 @@ def _defective(s, column): d = s.items[(s.items["label"] == 1) & (s.items[column
 def _by(s): return "source" if s.items["source"].nunique() > 1 else "category"
 BLUE, RED = "#4878a8", "#c8553d"
 
-@_figure("long_tail", "images of each defect type, top 100 (Figure 3)", lambda s: len(s.types))
+@_figure("long_tail", "images of each defect type, top 100", lambda s: len(s.types))
 def long_tail(s, ax):
     t = s.types[:100]
     ax.bar(range(len(t)), t, color=np.where(np.arange(len(t)) < 10, RED, BLUE), width=.85)
     ax.set(yscale="log", xlabel=f"rank; the first ten: {100*s.types[:10].sum()/s.types.sum():.0f} % of the images", ylabel="images")
     if len(t) <= 30: ax.set_xticks(range(len(t)), t.index, rotation=60, ha="right"); ax.tick_params(labelsize=6)
 
-@_figure("balance", "normal and defective (Figure 4)")
+@_figure("balance", "normal and defective")
 def balance(s, ax):
     t = pd.crosstab(s.items["split"], s.items["label"]).reindex(columns=[0., 1.], fill_value=0)
     for k, (name, color) in enumerate((("normal", BLUE), ("defective", RED))): ax.bar_label(ax.bar(np.arange(len(t)) + .4*(k - .5), t[float(k)], .38, color=color, label=name), fontsize=7)
     ax.set_xticks(range(len(t)), t.index); ax.set_ylabel("images"); ax.legend(frameon=False, fontsize=7); ax.margins(y=.15)
 
-@_figure("composition", "what it is made of (Figure 4)")
+@_figure("composition", "what it is made of")
 def composition(s, ax):
     t = s.items[_by(s)].value_counts()
     if len(t) > 12: t = pd.concat([t[:11], pd.Series({f"{len(t) - 11} others": t[11:].sum()})])
-    ax.pie(t, labels=[f"{k} {100*v/t.sum():.0f} %" for k, v in t.items()], colors=sns.color_palette("Set2", len(t)), textprops=dict(fontsize=6), startangle=90, counterclock=False, wedgeprops=dict(edgecolor="white"))
+    wedges, _ = ax.pie(t, colors=sns.color_palette("Set3", len(t)), startangle=90, counterclock=False, wedgeprops=dict(edgecolor="white"))
+    ax.legend(wedges, [f"{k} {100*v/t.sum():.0f} %" for k, v in t.items()], fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, .5))
 
-@_figure("ratio", "share of defective images (Figure 5)")
+@_figure("ratio", "share of defective images")
 def ratio(s, ax):
     t = s.items.groupby(_by(s))["label"].mean().sort_values()[-30:]
     ax.barh(range(len(t)), t, color=RED, label="defective"); ax.barh(range(len(t)), 1 - t, left=t, color=BLUE, label="normal")
     ax.set_yticks(range(len(t)), t.index); ax.set_xlim(0, 1); ax.legend(fontsize=6, loc="lower right"); ax.tick_params(axis="y", labelsize=6)
 
-@_figure("diversity", "defect types and classes, top 10 (Figure 6)", lambda s: len(s.types))
+@_figure("diversity", "defect types and classes, top 10", lambda s: len(s.types))
 def diversity(s, ax):
     d = s.items.assign(kind=s.items["category"] + "\0" + s.items["defect"].where(s.items["label"] == 1)).groupby(_by(s))[["kind", "category"]].nunique().sort_values("kind")[-10:]
     y = np.arange(len(d))
