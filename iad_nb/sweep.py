@@ -7,13 +7,13 @@ __all__ = ['EXECUTE', 'CHILDREN', 'Sweep', 'load_sweep', 'runs_of', 'check_param
            'close_attempt', 'attempt', 'slurm_cluster', 'executor', 'run_sweep', 'sweep_table', 'seconds_of', 'repeat']
 
 # %% ../nbs/81_sweep.ipynb #c002
-import contextlib, fcntl, hashlib, itertools, json, os, platform, re, shlex, subprocess, sys, time
+import ast, contextlib, fcntl, hashlib, itertools, json, os, platform, re, shlex, subprocess, sys, time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-import pandas as pd
+import nbformat, pandas as pd
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
@@ -80,10 +80,11 @@ def runs_of(sweep) -> list:
 
 def check_parameters(sweep):
     "Refuse parameters that the notebook does not have; returns the names of those it has."
-    import papermill
-    try: known = list(papermill.inspect_notebook(sweep.notebook))
-    except Exception as e: raise InputError(f"papermill cannot read this notebook: {' '.join(str(e).split())[:200]}", sweep.notebook, "open and save it in Jupyter") from e
-    if not known: raise ConfigError("no cell with the tag 'parameters'", sweep.notebook, "tag the one that sets them, `name = value` in a line each")
+    try: cells = [c for c in nbformat.read(sweep.notebook, 4).cells if c.cell_type == "code" and "parameters" in c.metadata.get("tags", [])]
+    except Exception as e: raise InputError(f"not a notebook: {' '.join(str(e).split())[:200]}", sweep.notebook, "open and save it in Jupyter") from e
+    if not cells: raise ConfigError("no cell has the tag 'parameters'", sweep.notebook, "tag the one that sets them")
+    try: known = {n.id for n in ast.walk(ast.parse(cells[0].source)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    except SyntaxError as e: raise ConfigError(f"the cell of parameters is not plain Python: {e}", sweep.notebook, "let it hold `name = value` only") from e
     for k in dict.fromkeys(k for r in runs_of(sweep) for k in r["parameters"]):
         if k not in known: raise ConfigError(f"the notebook has no parameter '{k}'", sweep.notebook, did_you_mean(k, known))
     return known
@@ -203,7 +204,7 @@ def executor(workers=1, scheduler="", slurm=None):
 
 def run_sweep(sweep, workers=None, scheduler=None, progress=True):
     "Execute what is not done, failed runs again up to `retries` times more; {done, failed, seconds}."
-    known, start, tries, later = check_parameters(sweep), time.time(), Counter(), []
+    known, start, tries, failed, later = check_parameters(sweep), time.time(), Counter(), 0, []
     runs = [dict(r, out="out" in known) for r in runs_of(sweep)]
     todo = [r for r in runs if state_of(r) != "done"]
     with tqdm(total=len(runs), initial=len(runs) - len(todo), desc=Path(sweep.out).name, unit="run", disable=None if progress else True) as bar:
@@ -221,7 +222,8 @@ def run_sweep(sweep, workers=None, scheduler=None, progress=True):
                         if state == "busy": later.append(r); continue
                         tries[r["id"]] += 1
                         if state == "failed" and tries[r["id"]] <= sweep.retries: pending.update([go(r)]); continue
-                        bar.update(); bar.set_postfix(failed=sum(v > sweep.retries for v in tries.values()), refresh=False)
+                        failed += state == "failed"
+                        bar.update(); bar.set_postfix(failed=failed, refresh=False)
                     if later and not pending: time.sleep(2); pending.update(map(go, later)); later.clear()          # another sweep is at these: wait for it
     done = sum(state_of(r) == "done" for r in runs)
     return dict(done=done, failed=len(runs) - done, seconds=time.time() - start)
