@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-from ..core import ConfigError, DataError, atomic, read_json, write_json
-from ..core import spawn
+from ..core import ConfigError, DataError, atomic, read_json, spawn, write_json
 from .sample import SCHEMA, Sample, read_mask
 from .loading import SHARD_SCHEMA, collate, png
 
