@@ -59,7 +59,8 @@ def read_index(folder):
     path = Path(folder)/INDEX
     if not path.exists(): raise DataError(f"no {INDEX} is here", folder, "make the folder with write_shards")
     index = read_json(path)
-    if not isinstance(index, dict) or index.get("version") != VERSION: raise DataError(f"shards of another version: {index.get('version') if isinstance(index, dict) else None}, not {VERSION}", path, "write them again with write_shards")
+    version = index.get("version") if isinstance(index, dict) else None
+    if version != VERSION: raise DataError(f"shards of another version: {version}, not {VERSION}", path, "write them again with write_shards")
     try: [(e["name"], e["bytes"], e["sha256"], sum(e["groups"])) for e in index["shards"]], index["complete"], index["skipped"]
     except (KeyError, TypeError) as e: raise DataError(f"not an index of shards: {e!r}", path, "write them again with write_shards") from e
     return index
