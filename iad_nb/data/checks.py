@@ -262,7 +262,7 @@ def groups_by(n, pairs):
     pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
     return connected_components(coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), (n, n)), directed=False)[1]
 
-# %% ../../nbs/18_data.checks.ipynb #c022
+# %% ../../nbs/18_data.checks.ipynb #c023
 def printable(path): "A path as text that any encoding holds."; return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 def unlisted(
@@ -280,8 +280,9 @@ def unlisted(
         for name in sorted(files) + folders:
             path, full = os.path.normpath(os.path.join(here, name)), os.path.join(folder, name)
             if name.startswith(".") or path in listed: continue
-            if os.path.islink(full) and not os.path.exists(full): out.append(("dead link", printable(path), "it leads nowhere, or to itself"))
-            elif os.path.islink(full) and os.path.realpath(folder).startswith(os.path.realpath(full) + os.sep) or os.path.realpath(full) == os.path.realpath(folder): out.append(("dead link", printable(path), "it leads to a folder above itself"))
+            link = os.path.islink(full)
+            if link and not os.path.exists(full): out.append(("dead link", printable(path), "it leads nowhere, or to itself"))
+            elif link and (os.path.realpath(folder) + os.sep).startswith(os.path.realpath(full) + os.sep): out.append(("dead link", printable(path), "it leads to a folder above itself"))
             elif os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES: continue
             elif printable(name) != name: out.append(("bad name", printable(path), "not UTF-8"))
             elif os.path.isdir(full): out.append(("unlisted", path, "a folder with the name of an image"))
@@ -289,7 +290,7 @@ def unlisted(
         if beside: out.append(("unlisted", here, f"{len(beside)} image files, e.g. {beside[0]}"))
     return out
 
-# %% ../../nbs/18_data.checks.ipynb #c024
+# %% ../../nbs/18_data.checks.ipynb #c025
 @dataclass
 class Report:
     "What a check found."
@@ -318,7 +319,7 @@ class Report:
 
     def _repr_html_(self): return f"<p>{repr(self)[7:-1]}</p>" + (html_table(self.summary().to_dict("records")) if len(self.rows) else "")
 
-# %% ../../nbs/18_data.checks.ipynb #c026
+# %% ../../nbs/18_data.checks.ipynb #c027
 COLUMN_KINDS = dict(id="duplicate id", image="missing", split="bad split", label="bad label", defect="defect on normal", pair="no such pair", boxes="bad box")
 
 def box_table(boxes):
@@ -399,7 +400,7 @@ def check(
     about = dict(images=len(f), defective=int((label == 1).sum()), masks=int(f["mask"].notna().sum()), skipped=len(manifest.skipped), source=getattr(source, "name", None), root=printable(manifest.root), seconds=round(time.perf_counter() - start, 2))
     return Report(rows, about, balance, facts, groups_by(len(f), np.concatenate(list(tied.values()))) if len(f) else np.zeros(0, int))
 
-# %% ../../nbs/18_data.checks.ipynb #c036
+# %% ../../nbs/18_data.checks.ipynb #c037
 STOP = frozenset("a an and are as at by can from has in is it its no not of on or that the there this to was which with".split())
 
 def box_heat(boxes, n=HEAT):
@@ -490,7 +491,7 @@ def stats(
     words = pd.Series({w: c for w, c in counts.most_common() if w and w not in STOP}, dtype=np.int64)
     return Stats(items, heat/max(len(marked) + len(boxed), 1), words)
 
-# %% ../../nbs/18_data.checks.ipynb #c038
+# %% ../../nbs/18_data.checks.ipynb #c039
 FIGURES = {}       # name: (has it something to show?, draw(stats, ax))
 
 def _figure(name, title, has=lambda s: True):
