@@ -8,7 +8,7 @@ __all__ = ['COUNTS', 'UNIMPORTANT', 'INSIDE', 'LOWER', 'MAIN', 'PAPERS', 'SCRIPT
            'beside_papers', 'regressions', 'read_report', 'report']
 
 # %% ../nbs/80_report.ipynb #c002
-import json, os, re, shlex, time
+import json, os, re, time
 from collections import Counter
 from html import escape
 from pathlib import Path

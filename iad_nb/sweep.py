@@ -17,7 +17,7 @@ import nbformat, pandas as pd
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
-from .core import ConfigError, DataError, IADError, InputError, did_you_mean, git_state, plain, read_json, runs_root, write_json
+from .core import ConfigError, DataError, IADError, InputError, did_you_mean, git_state, read_json, runs_root, write_json
 
 # %% ../nbs/81_sweep.ipynb #c005
 @dataclass
@@ -113,7 +113,7 @@ class Holding(NBClientEngine):                                               # a
 papermill_engines.register("holding", Holding)
 folder = sys.argv[1]
 run, at = json.load(open(folder + "/run.json")), folder + "/.executing.ipynb"
-papermill.execute_notebook(run["notebook"], at, run["given"], engine_name="holding", kernel_name="python3", progress_bar=False)
+papermill.execute_notebook(run["notebook"], at, run["given"], engine_name="holding", kernel_name="python3", start_timeout=300, progress_bar=False)
 os.replace(at, folder + "/executed.ipynb")
 """
 CHILDREN = set()                                                             # processes at work in this one
@@ -126,10 +126,10 @@ def record(run):
 
 def state_of(run):
     "done, failed, stopped (in the middle), running, or todo."
-    folder, attempts = Path(run["folder"]), record(run)["attempts"]
+    folder, last = Path(run["folder"]), (record(run)["attempts"] or [dict(state="todo")])[-1]["state"]
     if (folder/"executed.ipynb").exists(): return "done"
-    if not attempts: return "todo"
-    if attempts[-1]["state"] != "running": return attempts[-1]["state"]
+    if last == "done": return "todo"                                         # its notebook was taken away
+    if last != "running": return last
     with held(folder/".lock") as fd: return "running" if fd is None else "stopped"
 
 def _error(folder, code):
@@ -206,7 +206,7 @@ def run_sweep(sweep, workers=None, scheduler=None, progress=True):
     "Execute what is not done, failed runs again up to `retries` times more; {done, failed, seconds}."
     known, start, tries, failed, later = check_parameters(sweep), time.time(), Counter(), 0, []
     runs = [dict(r, out="out" in known) for r in runs_of(sweep)]
-    todo = [r for r in runs if state_of(r) != "done"]
+    todo = [r for r in runs if state_of(r) != "done" or [a["state"] for a in record(r)["attempts"][-1:]] == ["running"]]          # the last: done, but nobody could write it down
     with tqdm(total=len(runs), initial=len(runs) - len(todo), desc=Path(sweep.out).name, unit="run", disable=None if progress else True) as bar:
         if todo:
             with executor(workers or sweep.workers, scheduler or sweep.scheduler, sweep.slurm) as ex:
