@@ -12,11 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from tqdm import tqdm
-from .core import ConfigError, DataError, did_you_mean, read_json
+from .core import ConfigError, DataError, did_you_mean
 from .show import figure, outline
-from .data.sample import boxes_of
 from .data.surface import location_word
-from .data.language import NONE, PLACES
+from .data.language import NONE
 from .models.system import regions_of
 from .models.regions import READINGS
 from .mmad import JUDGED, LETTERS, judge, run_mmad, stored
@@ -28,13 +27,13 @@ MARK = (255, 40, 40)
 def region_map(rung, shape, truth=None, found=None):
     "The map (H, W) that a rung hands over: `truth` mask, heatmap of an `Inspection`, ones or zeros; and the threshold that it is cut at."
     if rung not in READINGS: raise ConfigError(f"unknown rung '{rung}'", "rung", did_you_mean(rung, READINGS))
-    if rung == "predicted": return found.heatmap, min(found.threshold, float(found.heatmap.max())/2)
+    if rung == "predicted": return found.heatmap, min(found.threshold, max(float(found.heatmap.max())/2, 1e-6))
     return (np.ones(shape, np.float32) if rung == "full" else np.zeros(shape, np.float32) if rung == "none" else np.asarray(truth, np.float32)), .5
 
 def in_text(heat, threshold, most=4):
     "A sentence with the boxes of a map's regions in thousandths of the image, those with the highest peaks first."
     h, w = heat.shape
-    boxes = [r["box"] for r in regions_of(heat, threshold, most)] if heat.any() else []
+    boxes = [r["box"] for r in regions_of(heat, threshold, most)]
     return "Suspected defect regions as [left, top, right, bottom] in thousandths of the image: " + ("; ".join(str([round(1000*v/s) for v, s in zip(b, (w, h, w, h))]) for b in boxes) if boxes else "none") + "."
 
 def hand_over(call, how, rung, heat, threshold):
@@ -44,8 +43,7 @@ def hand_over(call, how, rung, heat, threshold):
     call = replace(call, reading="none")                                     # the region comes in one form, not in two
     if rung == "none": return call
     if how == "text": return replace(call, question=f"{in_text(heat, threshold)}\n{call.question}")
-    mask = np.pad(heat >= threshold, 1)[1:-1, 1:-1] if heat.any() else np.zeros(heat.shape, bool)
-    return replace(call, image=outline(call.image, mask, MARK, max(2, min(heat.shape)//64)))
+    return replace(call, image=outline(call.image, heat >= threshold, MARK, max(2, min(heat.shape)//64)))
 
 # %% ../nbs/73_ladder.ipynb #c008
 class RegionReader:
@@ -63,7 +61,10 @@ class RegionReader:
         "The cell that the region lies in, or None: no region."
         h, w = c.image.shape[:2] if c.image is not None else (1000, 1000)
         boxes = [list(map(int, b)) for b in re.findall(r"\[(\d+), (\d+), (\d+), (\d+)\]", c.question.split("\n")[0])]
-        if boxes: x0, y0, x1, y1 = max(boxes[:1], key=lambda b: (b[2] - b[0])*(b[3] - b[1])); return location_word((x0 + x1)/2000, (y0 + y1)/2000)
+        if boxes:
+            x0, y0, x1, y1 = np.array(boxes).T
+            area = (x1 - x0)*(y1 - y0) + 1e-6
+            return location_word(*(((a + b)*area).sum()/area.sum()/2000 for a, b in ((x0, x1), (y0, y1))))
         if c.map is not None: ys, xs = np.nonzero(c.map >= min(.5, c.map.max()/2 or 1))
         elif c.image is not None: ys, xs = np.nonzero((c.image == MARK).all(-1))
         else: return None
@@ -92,7 +93,7 @@ def ladder(
             for k in tqdm(range(0, len(images), 32), desc="inspect", unit="batch", disable=None if progress else True): found |= dict(zip(images[k:k+32], expert.inspect([questions.pixels(i) for i in images[k:k+32]])))
         for how in hands:
             for rung in rungs:
-                place = Path(out)/f"{questions.name}"/f"{how}-{rung}"
+                place = Path(out)/f"draw-{seed}"/f"{how}-{rung}"
                 hand = lambda c, q: hand_over(c, how, rung, *region_map(rung, c.image.shape[:2], truth[q.image], found.get(q.image)))
                 run_mmad(answerer, questions, place, 0, hand=hand, batch=batch, bootstrap=0, progress=progress, about=dict(hand=how, rung=rung, expert=type(expert).__name__, defective=defective))
                 rows += [dict(hand=how, rung=rung, seed=seed, **r) for r in accuracies(judge(questions, stored(place/"answers.jsonl")))]
