@@ -24,7 +24,7 @@ from .data.sample import read_image, read_mask
 from .data.formats import NORMAL
 from .data.sources import read_source
 from .data.surface import SEEN, World
-from .data.language import GUESSERS, KINDS, Tally, annotate, facts, standard, to_mmad
+from .data.language import GUESSERS, KINDS, annotate, standard, to_mmad
 from .data.loading import png, resize
 from .backbones import hub, pretrained
 from .models.system import System
@@ -590,4 +590,4 @@ def comparison(
     return pd.DataFrame(rows).T.fillna("")
 
 # %% ../nbs/72_mmad.ipynb #c052
-LEDGER = {"iad-unify-tiny": SEEN, "vmad-tiny": SEEN}          # products that shipped models were trained on
+LEDGER = {"iad-unify-tiny": SEEN}          # products that shipped models were trained on
