@@ -18,6 +18,7 @@ from .core import CheckpointError, ConfigError, Run, did_you_mean, override, pic
 from .backbones import hub, parameters, pretrained
 from .data.surface import World
 from .data.loading import AUGMENT, Annotated, Batches, Items, Precomputed, make_pool
+from .data.shards import Shards, Stream
 from .learner import Learner, TrainConfig
 from .diffusion import Autoencoding, AutoencodingConfig
 from .models.region import RegionExpert, RegionExpertConfig
@@ -36,6 +37,7 @@ class DataConfig:
     seed: int = 1
     pairs: bool = True             # defective images and their normal twins, side by side in the batch
     pool: str = ""                 # its folder; empty: <runs>/pools/<name>
+    shards: str = ""               # a folder of `write_shards` instead of the procedural world
     kinds: str = ""                # of questions, with commas between; empty: all
     forms: str = ""                # open, choice; empty: both
     augment: str = "strong"        # strong, published (seed 001, Table 8), or empty: none
@@ -146,7 +148,7 @@ def started(r, model):
 
 def batches(r, model):
     "`Batches` of a recipe, with the words and the precomputed arrays that a model asks for."
-    pool, kept = pool_of(r.data), hasattr(model, "frozen") and r.data.precompute and "expert" not in getattr(model.config, "trained", ())
+    pool, kept = Shards(r.data.shards) if r.data.shards else pool_of(r.data), not r.data.shards and hasattr(model, "frozen") and r.data.precompute and "expert" not in getattr(model.config, "trained", ())
     if r.data.augment and r.data.augment not in AUGMENT: raise ConfigError(f"unknown augmentation '{r.data.augment}'", "data.augment", did_you_mean(r.data.augment, AUGMENT))
     items = Items(pool, r.data.size, None if kept or not r.data.augment else AUGMENT[r.data.augment])
     if model.talks:
@@ -156,6 +158,7 @@ def batches(r, model):
     if kept:
         about = model.fingerprint()
         items = Precomputed(items, model.eval().frozen, pool.folder/f"frozen-{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]}", about)
+    if r.data.shards: return Stream(items, r.train.batch_size, r.train.seed, r.train.workers)
     return Batches(items, r.train.batch_size, r.train.seed, r.train.workers, together=2 if r.data.pairs else 1)
 
 def train(
