@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['KINDS', 'LEVELS', 'FORMATS', 'SIGNATURES', 'EXTENSIONS', 'FACTS', 'HEAT', 'CHUNK', 'COLUMN_KINDS', 'STOP', 'FIGURES',
            'BLUE', 'RED', 'FileError', 'climbs', 'content', 'decoded', 'fingerprint', 'image_facts', 'mask_facts',
-           'look', 'survey', 'near_pairs', 'near_pairs_slow', 'exposures', 'typical', 'links', 'groups_by', 'printable',
-           'unlisted', 'Report', 'box_table', 'check', 'box_heat', 'Stats', 'stats', 'long_tail', 'balance',
-           'composition', 'ratio', 'diversity', 'area', 'place', 'parts', 'sizes', 'captions', 'vocabulary']
+           'look', 'survey', 'near_pairs', 'exposures', 'typical', 'links', 'groups_by', 'printable', 'unlisted',
+           'Report', 'box_table', 'check', 'box_heat', 'Stats', 'stats', 'long_tail', 'balance', 'composition', 'ratio',
+           'diversity', 'area', 'place', 'parts', 'sizes', 'captions', 'vocabulary']
 
 # %% ../../nbs/18_data.checks.ipynb #c002
 import hashlib, io, os, re, stat, time, warnings
@@ -210,10 +210,6 @@ def near_pairs(
             found.append(np.sort(np.stack([order[close], order[close + step]], 1), axis=1))
             step += 1
     return np.unique(np.concatenate(found), axis=0)
-
-def near_pairs_slow(hashes, radius=4):
-    "The same by comparing all with all."
-    return np.array([(i, j) for i in range(len(hashes)) for j in range(i + 1, len(hashes)) if (int(hashes[i]) ^ int(hashes[j])).bit_count() <= radius], np.int64).reshape(-1, 2)
 
 # %% ../../nbs/18_data.checks.ipynb #c020
 def exposures(frame, hashes, radius=8, excess=10):
