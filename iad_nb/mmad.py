@@ -315,7 +315,7 @@ def sensitivity(frame, by="said"):
 class Guesser:
     "Answers without looking: 'chance', 'A', 'frequent' (letter) or 'blind' (learnt from questions with answers)."
     KINDS = ("chance", "A", "frequent", "blind")
-    tokens = False
+    tokens = False                           # it takes region tokens
     def __init__(self, how="chance", known=(), seed=SEED):
         if how not in self.KINDS: raise ConfigError(f"no guesser '{how}'", "answerer", did_you_mean(how, self.KINDS))
         known = list(known)
@@ -367,9 +367,9 @@ class UnifyAnswerer(SystemAnswerer):
 
     @torch.no_grad()
     def __call__(self, calls):
-        s, t, c = self.system.eval(), self.system.tokenizer, self.system.config
+        s, t = self.system.eval(), self.system.tokenizer
         images, readings = [GREY if k.image is None else k.image for k in calls], ["none" if k.image is None else k.reading or self.regions for k in calls]
-        heat, own = [k.map for k in calls], {id(k.image): k.image for k, r in zip(calls, readings) if r == "predicted" and k.map is None}
+        own = {id(k.image): k.image for k, r in zip(calls, readings) if r == "predicted" and k.map is None}         # an image is inspected once
         found = dict(zip(own, s.expert.inspect(list(own.values())))) if own else {}
         heat = [found[id(k.image)].heatmap if r == "predicted" and k.map is None else k.map for k, r in zip(calls, readings)]
         x = s.square(images)
@@ -420,7 +420,7 @@ class ChatAnswerer:
     @torch.no_grad()
     def __call__(self, calls):
         p = self.processor
-        texts = [p.apply_chat_template([dict(role="user", content=[dict(type="image") if part["type"] == "image" else part for part in c.parts])], tokenize=False, add_generation_prompt=True) for c in calls]
+        texts = [p.apply_chat_template([dict(role="user", content=[dict(type="image") if part["type"] == "image" else part for part in c.parts])], tokenize=False, add_generation_prompt=True, add_vision_id=True) for c in calls]           # Qwen's templates number the pictures
         images = [[Image.fromarray(part["image"]) for part in c.parts if part["type"] == "image"] for c in calls]
         x = p(text=texts, images=images if all(images) else [i for some in images for i in some] or None, padding=True, padding_side="left", return_tensors="pt").to(self.model.device, self.model.dtype)
         out = self.model.generate(**x, max_new_tokens=self.new_tokens, do_sample=False, output_logits=True, return_dict_in_generate=True)
@@ -583,9 +583,11 @@ def comparison(
     rows, one = {}, next(iter(runs.values()))["said"]
     rows["chance"] = {TASKS.get(c, c): number(v) for c, v in one["chance"].items()} | dict(questions=one["questions"])
     for name, m in runs.items():
-        guess = m["said"] == m.get("letter") == m.get("cloze")               # a guesser has but one answer
-        rows |= {name if guess else f"{name}, {dict(said='parsed', letter='likeliest letter', cloze='likeliest text')[by]}": row(m[by]) for by in JUDGED if by in m and not (guess and by != "said")}
-        if not guess: rows[f"{name}, official score"] = {TASKS.get(c, c): number(m["official"]["table"]["Average"].get(c)) for c in COLUMNS} | dict(unparsed=f"{100*m['official']['invalid']/m['answered']:.1f} %", questions=m["answered"])
+        alike = defaultdict(list)                                            # ways of judging that agree share a row
+        for by in JUDGED:
+            if by in m: alike[json.dumps(m[by])].append(dict(said="parsed", letter="likeliest letter", cloze="likeliest text")[by])
+        rows |= {name if len(how) == len(JUDGED) else f"{name}, {' = '.join(how)}": row(json.loads(s)) for s, how in alike.items()}
+        if len(alike) > 1: rows[f"{name}, official score"] = {TASKS.get(c, c): number(m["official"]["table"]["Average"].get(c)) for c in COLUMNS} | dict(unparsed=f"{100*m['official']['invalid']/m['answered']:.1f} %", questions=m["answered"])
     if published: rows |= {f"quoted, on MMAD: {k}": {TASKS.get(c, c): number(v) for c, v in zip(COLUMNS, values)} for k, values in PUBLISHED.items()}
     return pd.DataFrame(rows).T.fillna("")
 
