@@ -57,7 +57,7 @@ def test_bad_usage(tmp_path, photo, capsys):
     broken = tmp_path/"m"; (broken/"config.json").write_text("{"); (broken/"model.safetensors").write_bytes(b"123")
     for args, hint in [(("inspect", tmp_path/"gone.png"), "no such file"), (("inspect", tmp_path/"a.png", "--out", tmp_path/"file"/"o"), "cannot write here"),
                        (("inspect", tmp_path/"a.png", "--model", broken, "--out", tmp_path/"o"), "cannot load"), (("inspect", tmp_path/"a.png", "--model", "region-exprt-tiny"), "did you mean 'region-expert-tiny'"),
-                       (("inspect", tmp_path/"a.png", "--reference", tmp_path/"none", "--out", tmp_path/"o"), "no such file"), (("eval", "--source", "mvtec", "--root", tmp_path), "expected the layout"),
+                       (("inspect", tmp_path/"a.png", "--reference", tmp_path/"none", "--out", tmp_path/"o"), "no such file"), (("eval", "--source", "mvtec", "--root", tmp_path), "expected <category>/train"),
                        (("train", "region-expert", "train.batchsize=3"), "did you mean 'batch_size'"), (("train", "region-expert", "train.steps=many"), "wrong value")]:
         with pytest.raises(SystemExit) as stop: main(list(map(str, args)))
         assert stop.value.code == 2 and hint in capsys.readouterr().err, args
