@@ -6,11 +6,10 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils.launch import prepare_multi_gpu_env
 from accelerate import FullyShardedDataParallelPlugin
 from safetensors.torch import load_file
-from iad_nb.cli import main
 from iad_nb.core import Run
 from iad_nb.learner import _Loss, latest_checkpoint
 from iad_nb.models.region import RegionExpert
-from iad_nb.recipes import SYSTEMS
+from iad_nb import recipes
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT/"configs"/"accelerate"
@@ -68,6 +67,7 @@ def finish(*launched, code=0):
     assert all((p.returncode == 0) == (code == 0) for p in launched), "\n".join(s[1][-3000:] for s in said)
     return ["".join(s) for s in said]
 
+def alone(train, run): return recipes.train(recipes.get_recipe(train[1], train[2:-1]), run, cpu=True)
 def state(run): return {part: load_file(latest_checkpoint(run/"checkpoint")/f"{part}.safetensors") for part in ("model", "ema", "optimizer")}
 def losses(run): return [r["loss"] for r in Run(run).rows()]
 def gap(a, b): return max(float((t - b[part][k]).abs().max()) for part in a for k, t in a[part].items())
@@ -88,7 +88,7 @@ def two(place, train):
 
 @pytest.fixture(scope="module")
 def one(place, train, two):
-    main([*train, "--out", str(place/"one")])
+    alone(train, place/"one")
     return place/"one"
 
 def test_two_processes_equal_one(one, two, place):
@@ -120,7 +120,7 @@ def test_stopped_and_resumed(two, one, place, train):
     ids = [a + b for a, b in ids]
     assert [len(i) for i in ids] == [48, 48]
     for epoch in range(2): assert len({*ids[0][epoch*24:epoch*24+24], *ids[1][epoch*24:epoch*24+24]}) == 48, "every image once"
-    main([*train, "--out", str(place/"alone")])
+    alone(train, place/"alone")
     assert max(abs(a - b) for a, b in zip(losses(place/"alone"), losses(one), strict=True)) < 1e-5 and gap(state(place/"alone"), state(one)) < 1e-4
 
 def test_batches_that_cannot_be_shared(place, train):
@@ -157,7 +157,7 @@ def test_fsdp_blocks_of_the_published_sizes(name, monkeypatch):
         if "FSDP" in k: monkeypatch.setenv(k, v)
     plugin = FullyShardedDataParallelPlugin()
     assert plugin.fsdp_version == 2 and plugin.reshard_after_forward
-    cls, config = SYSTEMS[name]
+    cls, config = recipes.SYSTEMS[name]
     with torch.device("meta"): whole = _Loss(cls(config.paper()))
     plugin.set_auto_wrap_policy(whole)
     kinds = tuple(plugin.auto_wrap_policy.keywords["transformer_layer_cls"])
