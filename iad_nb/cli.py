@@ -9,7 +9,7 @@ __all__ = ['app', 'data', 'grids', 'say', 'MODEL', 'DEVICE', 'BATCH', 'RESOLUTIO
            'report_', 'data_make']
 
 # %% ../nbs/83_cli.ipynb #c002
-import contextlib, re, sys
+import contextlib, os, re, sys
 from pathlib import Path
 import typer
 from rich.console import Console
@@ -208,6 +208,7 @@ def train(
     r = get_recipe(recipe, changes or [])
     if show: return say.print(OmegaConf.to_yaml(asdict(r)))
     with stoppable("the same command goes on from the last checkpoint"): run = train(r, out, cpu)
+    if os.environ.get("RANK", "0") != "0": return                              # one of several processes: the first one speaks
     say.print(f"{run}; model: {run.path/'model'}", soft_wrap=True)
     if snapshot: say.print(f"snapshot: {save_snapshot(run, snapshot)}", soft_wrap=True)
 

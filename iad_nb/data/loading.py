@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['AUGMENT', 'TEXT', 'FORMS', 'SHARD_SCHEMA', 'resize', 'fit', 'augment', 'jitter', 'collate', 'Items', 'Batches',
-           'term', 'Annotated', 'Precomputed', 'png', 'generator', 'make_pool', 'Pool']
+           'term', 'Annotated', 'alone', 'Precomputed', 'png', 'generator', 'make_pool', 'Pool']
 
 # %% ../../nbs/19_data.loading.ipynb #c003
-import hashlib, os, shutil, signal
+import contextlib, hashlib, os, shutil, signal, sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 import cv2, numpy as np, pyarrow as pa, pyarrow.parquet as pq, torch
+from filelock import FileLock, Timeout
 from torch.utils.data import DataLoader, Dataset
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 import iad_nb.data.surface
-from ..core import ConfigError, DataError, atomic, did_you_mean, plain, read_json, spawn, write_json
+from ..core import ConfigError, DataError, InputError, atomic, did_you_mean, plain, read_json, spawn, write_json
 from .sample import SCHEMA, Sample
 from .surface import World
 from .vocabulary import defect_of
@@ -131,7 +132,7 @@ class Batches:
         self.items, self.batch_size, self.seed, self.workers, self.together, self.collate = items, batch_size, seed, workers, together, collate
 
     def steps(self, start, stop, rank=0, world=1):
-        if self.batch_size % world: raise ConfigError(f"a batch of {self.batch_size} cannot be shared by {world} processes", "batch_size", f"use a multiple of {world}")
+        if self.batch_size % (least := world*self.together): raise ConfigError(f"a batch of {self.batch_size} cannot be shared by {world} processes" + (f", {self.together} samples together" if self.together > 1 else ""), "batch_size", f"use a multiple of {least}")
         order = _Order(len(self.items), self.batch_size, self.seed, start, stop, rank, world, self.together)
         return iter(DataLoader(self.items, batch_sampler=order, num_workers=self.workers, collate_fn=self.collate, persistent_workers=False))
 
@@ -163,6 +164,26 @@ class Annotated(Dataset):
         return item | dict(caption=caption(f, epoch), qa=[q for ask in self.forms for q in ask(f, epoch, self.tally) if q["kind"] in self.kinds], instruction=instruction(f, epoch))
 
 # %% ../../nbs/19_data.loading.ipynb #c020
+@contextlib.contextmanager
+def alone(
+    path,        # of the lock file
+    what,        # the other process does, for those who wait
+    wait=True,   # else yield False if another process is at it
+):
+    "Within the block no other process holds `path`: yields True."
+    path, lock = Path(path), FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try: lock.acquire(timeout=0)
+        except Timeout:
+            if not wait: yield False; return
+            print(f"another process {what}: waiting for it [{path.parent}]", file=sys.stderr, flush=True)
+            lock.acquire()
+    except OSError as e: raise InputError(f"cannot write here: {e.strerror}", path.parent, "choose a folder that you may write to, with space left") from e
+    try: yield True
+    finally: lock.release()
+
+# %% ../../nbs/19_data.loading.ipynb #c023
 class Precomputed(Dataset):
     "Items with what `ask(batch) -> {name: (B, …)}` says of each, computed once; floats are kept in half precision. Items must not be augmented at random."
     def __init__(
@@ -176,22 +197,25 @@ class Precomputed(Dataset):
         if (folder/"about.json").exists() and read_json(folder/"about.json") != about: raise ConfigError("something else was computed here", folder, "choose another folder, or delete this one")
         write_json(folder/"about.json", about)
         names = [folder/f"{k:05d}.safetensors" for k in range(-(-n//shard))]
-        for k, name in enumerate(tqdm(names, desc="precompute", unit="shard", disable=None)):
-            if name.exists(): continue
-            parts = []
-            for i in range(k*shard, min(n, (k + 1)*shard), batch):
-                torch.manual_seed(i)
-                parts.append({a: (v.half() if v.is_floating_point() else v).cpu() for a, v in ask(collate([items[j] for j in range(i, min(n, i + batch, (k + 1)*shard))])).items()})
-                if i == k*shard and (need := sum(v[0].nbytes for v in parts[0].values())*(n - i)) > (free := shutil.disk_usage(folder).free):
-                    raise ConfigError(f"{need/1e9:.1f} GB are needed, {free/1e9:.1f} are free", folder, "free some space, or compute in every step: data.precompute=false")
-            with atomic(name) as tmp: save_file({a: torch.cat([p[a] for p in parts]).contiguous() for a in parts[0]}, tmp)
+        for last in (False, True):                                           # several processes share the shards: each takes what nobody has, then waits for what is left
+            todo = [(k, name) for k, name in enumerate(names) if not name.exists()]
+            for k, name in tqdm(todo, desc="precompute", unit="shard", disable=None if todo else True):
+                with alone(folder/f".{k:05d}.lock", "computes this shard", last) as mine:
+                    if not mine or name.exists(): continue
+                    parts = []
+                    for i in range(k*shard, min(n, (k + 1)*shard), batch):
+                        torch.manual_seed(i)
+                        parts.append({a: (v.half() if v.is_floating_point() else v).cpu() for a, v in ask(collate([items[j] for j in range(i, min(n, i + batch, (k + 1)*shard))])).items()})
+                        if i == k*shard and (need := sum(v[0].nbytes for v in parts[0].values())*(n - i)) > (free := shutil.disk_usage(folder).free):
+                            raise ConfigError(f"{need/1e9:.1f} GB are needed, {free/1e9:.1f} are free", folder, "free some space, or compute in every step: data.precompute=false")
+                    with atomic(name) as tmp: save_file({a: torch.cat([p[a] for p in parts]).contiguous() for a in parts[0]}, tmp)
         self.shard, self.files = shard, [safe_open(name, "np") for name in names]
     def __len__(self): return len(self.items)
     def __getitem__(self, place):
         k, j = divmod(place[0] if isinstance(place, tuple) else place, self.shard)
         return self.items[place] | {a: self.files[k].get_slice(a)[j] for a in self.files[k].keys()}
 
-# %% ../../nbs/19_data.loading.ipynb #c023
+# %% ../../nbs/19_data.loading.ipynb #c026
 SHARD_SCHEMA = pa.schema([f.with_type(pa.struct([("bytes", pa.binary()), ("path", pa.string())])) if f.name in ("image", "mask") else f for f in SCHEMA])
 
 def png(a, level=1):
@@ -225,14 +249,17 @@ def make_pool(
     "Write a world's samples as Parquet shards; shards that are there already are kept. Returns the `Pool`."
     folder, n = Path(folder), len(world)
     about = dict(n=n, shard=shard, world=plain(asdict(world)) | dict(code=generator()) if isinstance(world, World) else repr(world)[:200])
-    if (folder/"pool.json").exists() and read_json(folder/"pool.json") != about: raise ConfigError("another pool lies here", folder, "choose another folder, or delete this one")
-    write_json(folder/"pool.json", about)
-    todo = [(folder/f"{k:05d}.parquet", k*shard, min(n, (k+1)*shard)) for k in range(-(-n//shard))]
-    todo = [t for t in todo if not t[0].exists()]
-    with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as ex, tqdm(total=sum(b - a for _, a, b in todo), desc="pool", unit="img") as bar:
-        try:
-            for job, (_, a, b) in zip([ex.submit(_write_shard, world, *t) for t in todo], todo): job.result(); bar.update(b - a)
-        except BaseException: ex.shutdown(cancel_futures=True); raise             # Ctrl-C: the shards in work are finished, no more
+    known = lambda: read_json(folder/"pool.json") if (folder/"pool.json").exists() else None
+    missing = lambda: [t for k in range(-(-n//shard)) if not (t := (folder/f"{k:05d}.parquet", k*shard, min(n, (k+1)*shard)))[0].exists()]
+    if known() == about and not missing(): return Pool(folder)                    # nothing to write
+    with alone(folder/".lock", "makes this pool"):
+        if known() not in (None, about): raise ConfigError("another pool lies here", folder, "choose another folder, or delete this one")
+        write_json(folder/"pool.json", about)
+        todo = missing()                                                          # nothing, if another process has made it meanwhile
+        with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as ex, tqdm(total=sum(b - a for _, a, b in todo), desc="pool", unit="img", disable=None if todo else True) as bar:
+            try:
+                for job, (_, a, b) in zip([ex.submit(_write_shard, world, *t) for t in todo], todo): job.result(); bar.update(b - a)
+            except BaseException: ex.shutdown(cancel_futures=True); raise         # Ctrl-C: the shards in work are finished, no more
     return Pool(folder)
 
 class Pool:
