@@ -227,7 +227,7 @@ def build_app(
 ) -> gr.Blocks:
     "The page with its HTTP interface; `serve` starts it."
     desk = Desk(Systems(list(dict.fromkeys([model, *snapshots()])), device))
-    names = desk.systems.names
+    with desk.systems(model): pass                                           # a wrong name, folder or device is told at once
     talkers, editors, painters = (desk.systems.able(t) for t in ("understand", "edit", "generate"))
     finders = desk.systems.able("segment")
     if model not in finders: raise ConfigError(f"'{model}' finds no defects", "model", did_you_mean(model, finders))

@@ -198,14 +198,16 @@ def demo(
     model: str = typer.Option("iad-unify-tiny", "--model", "-m", help="Snapshot, folder, run folder or hub repository that is chosen first."), device: str = DEVICE,
 ):
     "Inspect, ask, edit, generate and compare in a browser; the same as an HTTP interface."
-    import signal, threading
+    import os, signal, tempfile, threading
     signal.signal(signal.SIGTERM, signal.default_int_handler)                    # a service manager's stop is a Ctrl-C
-    with stoppable("before it was up"):
-        from iad_nb.app import serve
-        page = serve(port, host, model=model, device=device)
-    say.print(f"{page.local_url}  (Ctrl-C ends it)", soft_wrap=True)
-    with contextlib.suppress(KeyboardInterrupt): threading.Event().wait()
-    page.close(verbose=False)
+    with tempfile.TemporaryDirectory(prefix="iad-demo-") as uploads:
+        os.environ.setdefault("GRADIO_TEMP_DIR", uploads)
+        with stoppable("before it was up"):
+            from iad_nb.app import serve
+            page = serve(port, host, model=model, device=device)
+        say.print(f"{page.local_url}  (Ctrl-C ends it)", soft_wrap=True)
+        with contextlib.suppress(KeyboardInterrupt): threading.Event().wait()
+        page.close(verbose=False)
 
 @app.command(epilog="\b\nExamples:\n  iad train region-expert\n  iad train region-expert train.steps=2000 data.images=20000 --out _runs/short\n  the same command goes on where it was stopped")
 def train(

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np, pytest
 from PIL import Image
 from gradio_client import Client, handle_file
+from iad_nb.cli import main
 from iad_nb.core import Run
 from iad_nb.data.surface import World
 from iad_nb.report import result_rows
@@ -19,15 +20,16 @@ def started(*args, **env):
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    "Address of a running demo; in the end Ctrl-C must close it without a word, and no upload may stay behind."
+    "Address of a running demo; in the end Ctrl-C must close it without a word, and no file may stay behind."
     runs, kept = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("kept")
     for name, v in (("region-expert-tiny", .81), ("a-system-of-a-very-long-name model.width=16 train.steps=100", .7)):
         Run(runs/name.split()[0], {}, 0).finish(results=result_rows(name, "surface:unseen", {k: v for k in ("image_auroc", "pixel_auroc", "aupro", "image_ap", "pixel_ap")}, 0))
-    p, address = started("--port", 0, IAD_RUNS=str(runs), GRADIO_TEMP_DIR=str(kept))
+    p, address = started("--port", 0, IAD_RUNS=str(runs), TMPDIR=str(kept))
     yield address
     p.send_signal(signal.SIGINT); _, err = p.communicate(timeout=30)
     assert p.returncode == 0 and "Traceback" not in err, err
-    assert not [f for f in kept.rglob("*") if f.is_file()]
+    left = [f.relative_to(kept) for f in kept.rglob("*") if f.is_file()]
+    assert not left, left
 
 @pytest.fixture(scope="module")
 def browser():
@@ -129,9 +131,9 @@ def test_keyboard(page):
     reach("#paint"); page.keyboard.press("Enter"); page.wait_for_selector("#slide img", timeout=20_000)
     before, after = (pixels(page, i.get_attribute("src")) for i in page.locator("#slide img").all())
     assert (before != after).any()
-    where = lambda: page.evaluate("document.querySelector('#slide .inner, #slide [class*=inner], #slide .line, #slide [role=none]')?.getBoundingClientRect().x")
+    where = lambda: page.evaluate("document.querySelector('#slide .inner').getBoundingClientRect().x")
     x = where(); reach("#divider input[type=range]"); [page.keyboard.press("ArrowLeft") for _ in range(4)]; page.wait_for_timeout(800)
-    assert x is not None and where() < x - 20
+    assert where() < x - 20
 
 def test_phone(phone, photo, tmp_path):
     "Nothing is wider than the screen."
@@ -147,10 +149,10 @@ def test_damaged_upload(page, tmp_path, photo):
     page.reload(); page.locator("#picture input[type=file]").set_input_files(photo); page.wait_for_selector("#found .finding", timeout=5000)
 
 def test_many_callers(url, photo):
-    "60 calls of six endpoints from 6 callers, all answered."
+    "36 calls of six endpoints from 6 callers, all answered."
     def caller(k):
         c, f = Client(url, verbose=False), handle_file(photo)
-        for i in range(10):
+        for i in range(6):
             what = (i + k) % 6
             if what == 0: assert c.predict(f, api_name="/ask", question="Where in the image is the defect?") == "bottom right"
             elif what == 1: assert len(c.predict(f, api_name="/compare")) == 4
@@ -159,9 +161,10 @@ def test_many_callers(url, photo):
             elif what == 4: assert len(c.predict("a nut", n=1, steps=2, api_name="/generate")) == 1
             else: assert c.predict(f, api_name="/inspect")[1]["defective"]
         return i
-    with ThreadPoolExecutor(6) as ex: assert list(ex.map(caller, range(6))) == [9]*6
+    with ThreadPoolExecutor(6) as ex: assert list(ex.map(caller, range(6))) == [5]*6
 
-def test_bad_start(url):
+def test_bad_start(url, capsys, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *a: None)
     for args, says in ((("--port", url.rstrip("/").split(":")[-1]), "cannot be used"), (("-m", "vmad-tini"), "did you mean 'vmad-tiny'"), (("--device", "warp"), "unknown device")):
-        r = subprocess.run([sys.executable, "-m", "iad_nb.cli", "demo", *args], env=ENV, capture_output=True, text=True, timeout=120)
-        assert r.returncode == 2 and says in r.stderr and "Traceback" not in r.stderr, (args, r.stderr)
+        with pytest.raises(SystemExit) as stop: main(["demo", *args])
+        assert stop.value.code == 2 and says in capsys.readouterr().err, args
