@@ -44,6 +44,9 @@ slow: $(READY) ## the long tests as well
 lab: $(READY) ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --ip 127.0.0.1
 
+demo: $(READY) ## the systems in a browser, at http://127.0.0.1:7860
+	@$(BIN)/iad demo
+
 export: $(READY) ## notebooks -> library, README
 	@$(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python tools/readme.py
 
