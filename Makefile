@@ -50,6 +50,9 @@ export: $(READY) ## notebooks -> library, README, licences
 docs: $(READY) ## the documentation as pages in _docs/, without Quarto
 	@$(BIN)/python tools/site.py
 
+demo: $(READY) ## the systems in a browser, at http://127.0.0.1:7860
+	@$(BIN)/iad demo
+
 readme: $(READY) ## README.md from nbs/index.ipynb
 	@$(BIN)/python tools/readme.py
 

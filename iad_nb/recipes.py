@@ -14,12 +14,12 @@ import hashlib, json, time
 from itertools import islice
 from pathlib import Path
 from transformers import AutoModel
-from .core import CheckpointError, ConfigError, Run, did_you_mean, override, pick_device, plain, read_json, runs_root, seed_all, write_text
+from .core import CheckpointError, ConfigError, Run, did_you_mean, override, plain, read_json, runs_root, seed_all, write_text
 from .backbones import hub, parameters, pretrained
 from .data.surface import World
 from .data.loading import AUGMENT, Annotated, Batches, Items, Precomputed, make_pool
 from .data.shards import Shards, Stream
-from .learner import Learner, TrainConfig
+from .learner import Learner, TrainConfig, processes
 from .diffusion import Autoencoding, AutoencodingConfig
 from .models.region import RegionExpert, RegionExpertConfig
 from .models.iad_unify import IADUnify, IADUnifyConfig
@@ -166,7 +166,8 @@ def train(
     out=None,         # run folder; None: <runs>/<recipe>-<preset>-<seed>
     cpu=False,
 ) -> Run:
-    "Carry a recipe out and save the model in `<out>/model`; a run that was stopped goes on, one that is done is returned as it is."
+    "Carry a recipe out and save the model in `<out>/model`; a run that was stopped goes on, one that is done is returned as it is. Of several processes the main one writes."
+    state = processes(cpu)
     out = Path(out or runs_root()/f"{r.name or r.system}-{r.preset}-{r.train.seed}")
     if (out/"config.json").exists():
         before = read_json(out/"config.json")
@@ -175,12 +176,15 @@ def train(
         if (run := Run(out)).done: return run
     model = started(r, build(r))
     if r.data.size % getattr(model.config, "stride", 1): raise ConfigError(f"images of {r.data.size} px do not suit it", "data.size", f"use a multiple of {model.config.stride}")
-    run, start = Run(out, r, r.train.seed), time.time()
-    learner = Learner(model, batches(r, model.to(pick_device("cpu" if cpu else "auto"))), r.train, run, cpu=cpu)
-    model, device = learner.fit(), str(learner.acc.device)
-    validation = model.measure(World("val", r.data.size, r.data.seed, r.data.categories, n=r.validate))
-    model.save_pretrained(run.path/"model")
-    return run.finish(seconds=time.time() - start, device=device, parameters=parameters(model), validation=validation)
+    state.wait_for_everyone()                                                # all have seen what was here before
+    run, start = Run(out, r if state.is_main_process else None, r.train.seed), time.time()
+    model = Learner(model, batches(r, model.to(state.device)), r.train, run, cpu=cpu).fit()
+    if state.is_main_process:
+        validation = model.measure(World("val", r.data.size, r.data.seed, r.data.categories, n=r.validate))
+        model.save_pretrained(run.path/"model")
+        run.finish(seconds=time.time() - start, device=str(state.device), processes=state.num_processes, parameters=parameters(model), validation=validation)
+    state.wait_for_everyone()
+    return run
 
 # %% ../nbs/70_recipes.ipynb #c024
 CARD = """---
