@@ -206,7 +206,7 @@ def at_region(
     all_, (h, w) = frame(frame(image, [o["box"] for o in regions], color=(150, 150, 150)), [r["box"]], color=(255, 200, 0)), image.shape[:2]
     x0, y0, x1, y1 = r["box"]; side = max(x1 - x0, y1 - y0, min(h, w)//8)*1.5; cx, cy = (x0 + x1)/2, (y0 + y1)/2
     a, b, c, d = (int(v) for v in (max(0, cx - side/2), max(0, cy - side/2), min(w, cx + side/2 + 1), min(h, cy + side/2 + 1)))
-    return grid([all_, image[b:d, a:c]], [f"{len(regions)} regions", f"{k + 1}: {r.get('label') or 'region'} {r['score']:.2f}, box {[int(v) for v in r['box']]}"], cols=2, size=size)
+    return grid([all_, image[b:d, a:c]], [f"{len(regions)} region{'s'*(len(regions) > 1)}", f"{k + 1}: {r.get('label') or 'region'} {r['score']:.2f}, box {[int(v) for v in r['box']]}"], cols=2, size=size)
 
 def pick_region(
     found,                 # an inspection: image, regions
