@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check lab demo readme export clean notebooks pytest slow
+.PHONY: help quickstart test check lab demo docs readme export clean notebooks pytest slow
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,8 +44,14 @@ slow: $(READY) ## the long tests as well
 lab: $(READY) ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --ip 127.0.0.1
 
-export: $(READY) ## notebooks -> library, README
-	@$(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python tools/readme.py
+export: $(READY) ## notebooks -> library, README, licences
+	@$(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python tools/readme.py && $(BIN)/python tools/licences.py
+
+docs: $(READY) ## the documentation as pages in _docs/, without Quarto
+	@$(BIN)/python tools/site.py
+
+demo: $(READY) ## the systems in a browser, at http://127.0.0.1:7860
+	@$(BIN)/iad demo
 
 readme: $(READY) ## README.md from nbs/index.ipynb
 	@$(BIN)/python tools/readme.py

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['app', 'data', 'grids', 'say', 'MODEL', 'DEVICE', 'BATCH', 'RESOLUTION', 'UNIFIED', 'NAME', 'ROOT', 'OPTION', 'main',
-           'stoppable', 'shown', 'inspect', 'evaluate', 'able', 'ask', 'edit', 'generate', 'train', 'runs', 'data_list',
-           'opened', 'data_show', 'data_check', 'data_stats', 'data_build', 'mmad', 'sweep_run', 'sweep_status',
-           'report_', 'data_make']
+           'stoppable', 'shown', 'inspect', 'evaluate', 'able', 'ask', 'edit', 'generate', 'demo', 'train', 'runs',
+           'data_list', 'opened', 'data_show', 'data_check', 'data_stats', 'data_build', 'mmad', 'sweep_run',
+           'sweep_status', 'report_', 'data_make']
 
 # %% ../nbs/83_cli.ipynb #c002
 import contextlib, os, re, sys
@@ -191,6 +191,23 @@ def generate(
                 place = out/f"{k:02d}_{words}_{i}.png"
                 with atomic(place) as tmp: tmp.write_bytes(png(picture))
                 say.print(str(place), soft_wrap=True)
+
+@app.command(epilog="\b\nExamples:\n  iad demo\n  iad demo --port 0 -m _runs/iad-unify-tiny-0")
+def demo(
+    port: int = typer.Option(7860, min=0, max=65535, help="0: a free one."), host: str = typer.Option("127.0.0.1", help="0.0.0.0 lets other machines in."),
+    model: str = typer.Option("iad-unify-tiny", "--model", "-m", help="Snapshot, folder, run folder or hub repository that is chosen first."), device: str = DEVICE,
+):
+    "Inspect, ask, edit, generate and compare in a browser; the same as an HTTP interface."
+    import os, signal, tempfile, threading
+    signal.signal(signal.SIGTERM, signal.default_int_handler)                    # a service manager's stop is a Ctrl-C
+    with tempfile.TemporaryDirectory(prefix="iad-demo-") as uploads:
+        os.environ.setdefault("GRADIO_TEMP_DIR", uploads)
+        with stoppable("before it was up"):
+            from iad_nb.app import serve
+            page = serve(port, host, model=model, device=device)
+        say.print(f"{page.local_url}  (Ctrl-C ends it)", soft_wrap=True)
+        with contextlib.suppress(KeyboardInterrupt): threading.Event().wait()
+        page.close(verbose=False)
 
 @app.command(epilog="\b\nExamples:\n  iad train region-expert\n  iad train region-expert train.steps=2000 data.images=20000 --out _runs/short\n  the same command goes on where it was stopped")
 def train(

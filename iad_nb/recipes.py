@@ -138,7 +138,7 @@ def pool_of(d):
 
 def started(r, model):
     "Give a new model the parts that its recipe starts from; returns it."
-    for part, name in sorted(r.start.items(), key=lambda p: p[0] != "all"):          # single parts last
+    for part, name in sorted(((p, n) for p, n in r.start.items() if n), key=lambda p: p[0] != "all"):          # single parts last; `start.sam=` leaves one out
         if name in RECIPES:
             run = runs_root()/f"{name}-{r.preset}-{r.train.seed}"
             if not (run/"model"/"config.json").exists(): raise ConfigError(f"it starts from '{name}', which is not trained yet", run, f"first: iad train {name} preset={r.preset} train.seed={r.train.seed}; or start.{part}=FOLDER")

@@ -1,4 +1,4 @@
-"""The fast check: notebooks clean and exported, README in step, import order, no orphan module, no conflict marker, sizes. Usage: python tools/check.py"""
+"""The fast check: notebooks clean and exported, README, licences and sidebar in step, import order, no orphan module, no conflict marker, sizes. Usage: python tools/check.py"""
 import ast, filecmp, importlib, json, os, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
@@ -77,16 +77,25 @@ def check_text(files):
             for i, line in enumerate(f.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
                 if re.match(r'^\s*"?(<{7}|>{7}|={7})(\s|$|\\n)', line): problem(f"{f.relative_to(ROOT)}:{i}", "conflict marker")
 
-def check_readme():
-    sys.path.insert(0, str(ROOT/"tools"))
-    import readme
-    with tempfile.TemporaryDirectory() as d:
-        readme.build(Path(d))
-        for p in [Path("README.md"), *(q.relative_to(d) for q in Path(d).glob("README_files/*"))]:
-            if not (ROOT/p).exists() or (ROOT/p).read_bytes() != (Path(d)/p).read_bytes(): problem(p, "is not what nbs/index.ipynb says: run make readme")
+def check_made():
+    "README and licences are what their sources say."
+    sys.path[:0] = [str(ROOT/"tools"), str(ROOT)]
+    import licences, readme
+    for tool, source in ((readme, "nbs/index.ipynb says: run make readme"), (licences, "the readers say: run make export")):
+        with tempfile.TemporaryDirectory() as d:
+            tool.build(Path(d))
+            for p in sorted(q.relative_to(d) for q in Path(d).rglob("*") if q.is_file()):
+                if not (ROOT/p).exists() or (ROOT/p).read_bytes() != (Path(d)/p).read_bytes(): problem(p, f"is not what {source}")
+
+def check_sidebar(files):
+    "The documentation lists every notebook once."
+    listed = re.findall(r"^\s*- (\S+\.ipynb)\s*$", (ROOT/"_quarto.yml").read_text(), re.M)
+    books = {f.relative_to(ROOT).as_posix() for f in files if f.suffix == ".ipynb"}
+    for b in sorted(books ^ set(listed)): problem("_quarto.yml", f"its sidebar {'lacks' if b in books else 'lists, but there is not,'} {b}")
+    for b in {b for b in listed if listed.count(b) > 1}: problem("_quarto.yml", f"its sidebar lists {b} twice")
 
 if __name__ == "__main__":
     files = tracked()
-    check_exports(files); check_notebooks(files); check_text(files); check_modules(files); check_readme()
+    check_exports(files); check_notebooks(files); check_text(files); check_modules(files); check_made(); check_sidebar(files)
     print("\n".join(problems) if problems else f"check: {len(files)} files in order")
     sys.exit(bool(problems))
