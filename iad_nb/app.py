@@ -27,7 +27,7 @@ from .models.vmad import SEGMENT
 from .report import cell, collect, first_metrics, leaderboard
 
 # %% ../nbs/82_app.ipynb #c003
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")                   # Gradio tells nobody; read when it is imported
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"                             # Gradio tells nobody; read when it is imported
 
 # %% ../nbs/82_app.ipynb #c004
 import gradio as gr
@@ -76,7 +76,6 @@ class Systems:
             system, own = self.loaded[name]
         with own: yield system
 
-    @functools.cache
     def kind(self, name):
         "The class of a system; it is not loaded for that."
         return MODEL_MAPPING[type(pretrained(AutoConfig, hub(name)))]
@@ -163,14 +162,14 @@ def examples():
 
 # %% ../nbs/82_app.ipynb #c021
 STYLE = """
-.gradio-container{width:100%!important;max-width:1240px!important;margin:auto!important}.gradio-container>.main,.gradio-container>.main>.wrap,main{width:100%!important;min-width:0!important}.gradio-container :is(.tabs,.tabitem,.column,.block){min-width:0!important;max-width:100%}
+.gradio-container{width:100%!important;max-width:1240px!important;margin:auto!important}.gradio-container>.main,.gradio-container>.main>.wrap,main{width:100%!important;min-width:0!important}.tabs,.tabitem{min-width:0!important;max-width:100%}
 #head{padding:.2em 0 0}#head h1{margin:0;font-size:1.7em}#head p{margin:.1em 0 0;color:var(--body-text-color-subdued)}
 .finding{display:grid;gap:.5em}.finding .said{display:flex;flex-wrap:wrap;gap:.6em;align-items:baseline}.finding b{font-size:1.25em}.finding .bad{color:#c8321f}.finding .good{color:#1a7f4b}
 .dark .finding .bad{color:#ff8a7a}.dark .finding .good{color:#5fd39a}
 .finding .bar{position:relative;height:10px;border-radius:5px;background:var(--border-color-primary)}.finding .bar i{display:block;height:100%;border-radius:5px}
 .finding .bar u{position:absolute;top:-4px;width:2px;height:18px;background:var(--body-text-color)}.finding small{color:var(--body-text-color-subdued)}
 .finding table{width:100%;border-collapse:collapse;font-size:.95em}.finding table,.finding tr,.board table,.board tr{border:0!important}.finding td,.finding th,.board td,.board th{padding:.2em .5em .2em 0!important;text-align:left;border:0!important;border-bottom:1px solid var(--border-color-primary)!important;background:none!important}.finding td{white-space:nowrap}.finding th,.board th{font-weight:400;color:var(--body-text-color-subdued)}
-.board{overflow-x:auto}.board table{min-width:560px}.board td{font-variant-numeric:tabular-nums}.board td:first-child{overflow-wrap:anywhere;max-width:26em}footer .divider{display:none}
+.board{overflow-x:auto}.board table{min-width:560px}.board td{font-variant-numeric:tabular-nums}.board td+td{white-space:nowrap}.board td:first-child{overflow-wrap:anywhere;max-width:26em}footer .divider{display:none}.title{margin-bottom:-4px}
 button:focus-visible,input:focus-visible,textarea:focus-visible,[tabindex]:focus-visible{outline:3px solid var(--primary-500)!important;outline-offset:-2px}
 button.gallery-item img,button.gallery-item .container{width:62px!important;height:62px!important;object-fit:cover}
 @media(max-width:640px){#head h1{font-size:1.25em}.gradio-container{padding:8px!important}.tab-container button{padding:0 .55em!important}}
@@ -399,7 +398,7 @@ def build_app(
 
 # %% ../nbs/82_app.ipynb #c026
 THEME = gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(          # strings: fonts of the machine
-    block_title_background_fill="none", block_title_background_fill_dark="none", block_title_padding="0", block_title_text_color="*body_text_color", block_title_text_color_dark="*body_text_color", layout_gap="10px")
+    block_title_background_fill="none", block_title_background_fill_dark="none", block_title_padding="0", block_title_text_color="*body_text_color", block_title_text_color_dark="*body_text_color", layout_gap="10px", body_background_fill="*neutral_50", block_border_width="1px", block_border_width_dark="1px")
 POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 
 class OwnOnly:

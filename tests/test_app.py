@@ -136,11 +136,13 @@ def test_keyboard(page):
     assert where() < x - 20
 
 def test_phone(phone, photo, tmp_path):
-    "Nothing is wider than the screen."
+    "Nothing is wider than the screen, nothing is squeezed."
     phone.locator("#picture input[type=file]").set_input_files(photo); phone.wait_for_selector("#found .finding")
     for name in ("Inspect", "Edit", "Generate", "Compare", "Runs"):
         tab(phone, name); phone.wait_for_timeout(1000); phone.screenshot(path=tmp_path/f"{name}.png", full_page=True)
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390, name
+        buttons = [b.bounding_box()["width"] for b in phone.locator("button.primary:visible").all()]
+        assert all(w > 300 for w in buttons), (name, buttons)                                           # columns are below one another
     assert phone.locator("#board td").count() > 0
 
 def test_damaged_upload(page, tmp_path, photo):

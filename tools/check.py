@@ -94,8 +94,15 @@ def check_sidebar(files):
     for b in sorted(books ^ set(listed)): problem("_quarto.yml", f"its sidebar {'lacks' if b in books else 'lists, but there is not,'} {b}")
     for b in {b for b in listed if listed.count(b) > 1}: problem("_quarto.yml", f"its sidebar lists {b} twice")
 
+def check_cards(files):
+    "Every shipped model says how it was made, what was measured, its limits, its use and its licence."
+    for f in files:
+        if f.name == "README.md" and f.parent.parent == ROOT/LIB/"snapshots":
+            for part in ("Made", "Measured", "Limits", "Intended use", "Use", "Licence"):
+                if f"\n## {part}\n" not in f.read_text(): problem(f.relative_to(ROOT), f"the card has no section '{part}'")
+
 if __name__ == "__main__":
     files = tracked()
-    check_exports(files); check_notebooks(files); check_text(files); check_modules(files); check_made(); check_sidebar(files)
+    check_exports(files); check_notebooks(files); check_text(files); check_modules(files); check_made(); check_sidebar(files); check_cards(files)
     print("\n".join(problems) if problems else f"check: {len(files)} files in order")
     sys.exit(bool(problems))

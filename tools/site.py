@@ -156,7 +156,7 @@ class Reader(HTMLParser):
         if tag == "pre": self.pre += 1; self.code = []
         self.quoted = self.quoted or (tag == "blockquote" and not self.subtitle and len(self.parts) < 2)
         if tag in ("p", "li", "td", "th", "br", "div"): self.text.append(" ")
-        if tag == "img" and attrs.get("class") == "formula": self.text.append(attrs["alt"])
+        if tag == "img" and attrs.get("class") == "formula": self.handle_data(attrs["alt"])
     def handle_endtag(self, tag):
         if re.fullmatch("h[1-3]", tag): self.title = self.title or self.heading.strip(); self.level = 0
         if tag == "div":
