@@ -9,7 +9,6 @@ __all__ = ['LIMITS', 'COMPARED', 'STYLE', 'PERCENT', 'PAINTED', 'QUESTIONS', 'DR
 
 # %% ../nbs/82_app.ipynb #c002
 import atexit, contextlib, functools, io, os, queue, shutil, socket, tempfile, threading, time
-from collections import OrderedDict
 from html import escape
 from pathlib import Path
 import numpy as np
@@ -61,9 +60,8 @@ def told():
 
 # %% ../nbs/82_app.ipynb #c010
 class Systems:
-    "Systems by name; with more than `most`, the one unused for longest is dropped."
-    def __init__(self, names=None, device="auto", most=6):
-        self.names, self.device, self.most, self.loaded, self.lock = list(names or snapshots()), device, most, OrderedDict(), threading.Lock()
+    "Systems by name."
+    def __init__(self, names=None, device="auto"): self.names, self.device, self.loaded, self.lock = list(names or snapshots()), device, {}, threading.Lock()
 
     @contextlib.contextmanager
     def __call__(self, name):
@@ -71,8 +69,6 @@ class Systems:
         if name not in self.names: raise ConfigError(f"no system '{name}' here", "system", did_you_mean(name, self.names))
         with self.lock:
             if name not in self.loaded: self.loaded[name] = load(name, self.device), threading.Lock()
-            self.loaded.move_to_end(name)
-            if len(self.loaded) > self.most: self.loaded.popitem(last=False)
             system, own = self.loaded[name]
         with own: yield system
 
@@ -215,8 +211,9 @@ def _drawing(value):
     if not value or value["background"] is None: raise InputError("no picture", "picture", "upload one, or take an example")
     pixels, mask = photo(value["background"]), None
     for layer in value["layers"]:
-        alpha = np.asarray(Image.open(io.BytesIO(layer) if isinstance(layer, bytes) else layer).convert("RGBA"))[..., 3] > 127
-        if alpha.shape != pixels.shape[:2]: raise InputError("drawing and picture differ in size", "drawing", "draw anew")
+        with Image.open(io.BytesIO(layer) if isinstance(layer, bytes) else layer) as im:
+            if im.size != pixels.shape[1::-1]: raise InputError("drawing and picture differ in size", "drawing", "draw anew")
+            alpha = np.asarray(im.convert("RGBA"))[..., 3] > 127
         mask = alpha if mask is None else mask | alpha
     return pixels, mask
 
@@ -235,7 +232,8 @@ def build_app(
 
     def look(image, system, vocabulary, references):
         if not image: return None, "", [], None
-        with told(): overlay, finding = desk.inspect(image, system, vocabulary, references)
+        try: overlay, finding = desk.inspect(image, system, vocabulary, references)
+        except IADError as e: return None, f'<p role="alert">{escape(str(e))}</p>', [], None          # what was found before was on another picture
         return overlay, card(finding), [], None
 
     def reply(question, image, system, history, talk):
@@ -417,7 +415,7 @@ def serve(
     **kwargs,                  # of `build_app`
 ) -> gr.Blocks:
     "Start the page in the background; `.local_url` is its address, `.close()` ends it."
-    app, wanted = build_app(**kwargs), port
+    app = build_app(**kwargs)
     if not port:
         with socket.create_server((host, 0)) as s: port = s.getsockname()[1]
     try:

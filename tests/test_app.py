@@ -84,7 +84,7 @@ def test_systems(page, photo):
     def choose(name):
         page.click("#system input"); page.get_by_role("option", name=name).click(); page.get_by_text(re.compile(f"^{name}, ")).wait_for(timeout=5000)
     choose("diffuse-defect-tiny")
-    assert page.locator("#question textarea").is_disabled() and "does not answer" in page.get_attribute("#question textarea", "placeholder")
+    page.wait_for_selector("#question textarea:disabled"); assert "does not answer" in page.get_attribute("#question textarea", "placeholder")
     page.get_by_role("button", name="More").first.click(); page.get_by_label("Names of defects").fill("hole, banana"); page.keyboard.press("Enter")
     page.locator("#found").get_by_text("banana").wait_for(timeout=5000)
     page.get_by_label("Names of defects").fill(""); choose("vmad-tiny")
@@ -148,6 +148,7 @@ def test_phone(phone, photo, tmp_path):
 def test_damaged_upload(page, tmp_path, photo):
     (tmp_path/"note.png").write_text("hello")
     page.locator("#picture input[type=file]").set_input_files(tmp_path/"note.png"); page.get_by_text("not an image [note.png]").wait_for(timeout=10_000)
+    assert page.locator("#overlay img").count() == 0
     page.reload(); page.locator("#picture input[type=file]").set_input_files(photo); page.wait_for_selector("#found .finding", timeout=5000)
 
 def test_many_callers(url, photo):
