@@ -96,7 +96,7 @@ def named(frame):
     return frame.drop_duplicates(["system", "data", "metric", "seed"], keep="last").drop(columns="settings").reset_index(drop=True)
 
 # %% ../nbs/80_report.ipynb #c010
-LOWER = re.compile(r"(^|_)(loss|mse|fid|kid|lpips|distance|captions|implicit|empty)$")          # the last three: noise error of the diffusion model, by its conditioning
+LOWER = re.compile(r"(^|_)(loss|mse|fid|kid|lpips|distance|captions|implicit|empty|seconds|alarm)$|_gigabytes|^gpu_hours")          # captions, implicit, empty: noise error of the diffusion model, by its conditioning
 
 def better(metric):
     "1 if more of it is better, else -1."
