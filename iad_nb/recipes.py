@@ -196,11 +196,29 @@ tags: [anomaly-detection, industrial-inspection]
 
 {system}, preset {preset}: {parameters:,} parameters, half precision. Trained on the procedural world alone ({categories} categories, {images:,} images of {size} px, seed {data_seed}); no real photograph was used.
 
+## Made
+
 Remake it: `{command}` (seed {seed}; {seconds:.0f} s after the last start on {device}, {threads} threads; commit {commit}).
+
+## Measured
 
 Held-out procedural images ({n}, the trained categories): {figures}.
 {more}
-Use: `from iad_nb.inspector import load; load("{name}").inspect("photo.jpg")`
+## Limits
+
+One training, on drawn images alone; nothing is known of it beyond the figures above.
+
+## Intended use
+
+Teaching and research; a baseline for models of your own. Not for inspection without a test on your own parts.
+
+## Use
+
+`from iad_nb.inspector import load; load("{name}").inspect("photo.jpg")`
+
+## Licence
+
+Apache-2.0. Its training images are drawn by the code from a seed; no photograph is in it.
 """
 
 def _leaves(tree, prefix=""):
