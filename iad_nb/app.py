@@ -280,7 +280,7 @@ def build_app(
                     with gr.Column():
                         _title("1. A picture of a part"); image = _picture("A picture of a part", elem_id="picture")
                         gr.Examples([[p] for p in examples()], image, label="or an example", api_visibility="private")
-                        system = gr.Dropdown(finders, value=model, label="System", elem_id="system")
+                        system = gr.Dropdown(finders, value=model, label="System", filterable=False, elem_id="system")
                         go = gr.Button("Inspect", variant="primary", elem_id="go")
                         with gr.Accordion("More", open=False):
                             vocabulary = gr.Textbox(label="Names of defects to tell apart, with commas between", placeholder="scratch, stain, hole", info="for diffuse-defect-tiny", max_length=LIMITS["letters"])
@@ -300,11 +300,11 @@ def build_app(
                         wish = gr.Textbox(label="2. Describe the defect", value=DEFECTS[0], max_length=LIMITS["letters"], elem_id="wish")
                         gr.Examples([[d] for d in DEFECTS], wish, label="for example", api_visibility="private")
                         with gr.Row():
-                            place = gr.Dropdown([PAINTED, *PLACES], value=PAINTED, label="Place, without a mouse", min_width=200, elem_id="place")
+                            place = gr.Radio([PAINTED, *PLACES], value=PAINTED, label="Place, without a mouse", scale=4, min_width=240, elem_id="place")
                             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=80, elem_id="seed")
                         do = gr.Button("Paint the defect", variant="primary", elem_id="paint")
                         with gr.Accordion("More", open=False):
-                            editor = gr.Dropdown(editors, value=model if model in editors else COMPARED[0], label="System"); steps = gr.Slider(1, LIMITS["steps"], 20, step=1, label="Steps"); guidance = gr.Slider(1, 8, 2, step=.5, label="Weight of the description")
+                            editor = gr.Dropdown(editors, value=model if model in editors else COMPARED[0], label="System", filterable=False); steps = gr.Slider(1, LIMITS["steps"], 20, step=1, label="Steps"); guidance = gr.Slider(1, 8, 2, step=.5, label="Weight of the description")
                     with gr.Column():
                         _title("3. Before | after"); slide = gr.ImageSlider(label="Before and after", show_label=False, type="filepath", format="png", max_height=420, interactive=False, elem_id="slide", buttons=["download", "fullscreen"])
                         at = gr.Slider(0, 100, 50, step=5, label="Divider: before ↔ after", elem_id="divider", buttons=[])
@@ -319,7 +319,7 @@ def build_app(
                             seed2 = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=80)
                         make = gr.Button("Generate", variant="primary", elem_id="make")
                         with gr.Accordion("More", open=False):
-                            painter = gr.Dropdown(painters, value=model if model in painters else COMPARED[1], label="System"); steps2 = gr.Slider(1, LIMITS["steps"], 20, step=1, label="Steps"); guidance2 = gr.Slider(1, 8, 3, step=.5, label="Weight of the description")
+                            painter = gr.Dropdown(painters, value=model if model in painters else COMPARED[1], label="System", filterable=False); steps2 = gr.Slider(1, LIMITS["steps"], 20, step=1, label="Steps"); guidance2 = gr.Slider(1, 8, 3, step=.5, label="Weight of the description")
                             _title("Start from this picture instead of noise"); begin = _picture("Start from this picture"); strength = gr.Slider(.05, 1, .6, step=.05, label="How far to leave it")
                     with gr.Column():
                         _title("2. Pictures (choose one)"); gallery = gr.Gallery(label="Pictures", show_label=False, columns=2, height="auto", format="png", type="filepath", interactive=False, elem_id="gallery", object_fit="contain")
@@ -338,7 +338,7 @@ def build_app(
                                 with gr.Column(min_width=200): _title(name); sides += [gr.Image(label=name, show_label=False, interactive=False, height=240, format="png", buttons=["fullscreen"]), gr.HTML(padding=False, elem_classes="side")]
             with gr.Tab("Runs", id="runs") as last:
                 with gr.Row():
-                    data = gr.Dropdown([], label="Data set", scale=4, elem_id="data"); refresh = gr.Button("Read the runs again", scale=1)
+                    data = gr.Dropdown([], label="Data set", filterable=False, scale=4, elem_id="data"); refresh = gr.Button("Read the runs again", scale=1)
                 table = gr.HTML(elem_classes="board", elem_id="board", padding=False)
 
         # Inspect
