@@ -20,13 +20,13 @@ def started(*args, **env):
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    "Address of a running demo; in the end Ctrl-C must close it without a word, and no file may stay behind."
+    "Address of a running demo; in the end a stop must close it without a word, and no file may stay behind."
     runs, kept = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("kept")
     for name, v in (("region-expert-tiny", .81), ("a-system-of-a-very-long-name model.width=16 train.steps=100", .7)):
         Run(runs/name.split()[0], {}, 0).finish(results=result_rows(name, "surface:unseen", {k: v for k in ("image_auroc", "pixel_auroc", "aupro", "image_ap", "pixel_ap")}, 0))
     p, address = started("--port", 0, IAD_RUNS=str(runs), TMPDIR=str(kept))
     yield address
-    p.send_signal(signal.SIGINT); _, err = p.communicate(timeout=60)
+    p.send_signal(signal.SIGTERM); _, err = p.communicate(timeout=60)             # as Ctrl-C does, which a shell's background jobs never get
     assert p.returncode == 0 and "Traceback" not in err, err
     left = [f.relative_to(kept) for f in kept.rglob("*") if f.is_file()]
     assert not left, left
