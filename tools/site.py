@@ -181,7 +181,7 @@ def relative(url, page): return os.path.relpath(url, Path(page.url).parent.as_po
 
 def linked(page, by_source, symbols, git):
     "The body with links to notebooks, texts and files as links within the site, or into the repository; names in prose lead to their definition."
-    here = Path(page.source).parent if page.section != "API" else Path(".")
+    here = Path(".") if page.section == "API" or page.source == "nbs/index.ipynb" else Path(page.source).parent          # the index is the README, too: its links start at the root
     def target(m):
         url = urlsplit(html.unescape(m[2]))
         if url.scheme or url.netloc or not url.path: return m[0]
